@@ -1,0 +1,122 @@
+//! What kernel and userspace must agree on: the names of programs and maps, and a description of their layout that
+//! is pinned beside them, so that a command line tool of another version says so rather than misread them.
+
+use crate::{
+    conn::{Flow, Half, Times, Word},
+    counters::Counters,
+    flow::{FlowKey4, FlowKey6},
+    histogram::{HISTOGRAMS, Histogram},
+    limits::Limits,
+};
+
+/// Names of the kernel programs, as in the ELF object.
+pub mod program {
+    pub const XDP_INGRESS: &str = "xdp_ingress";
+    pub const TC_INGRESS: &str = "tc_ingress";
+    pub const TC_EGRESS: &str = "tc_egress";
+    /// For devices without an Ethernet header (tun, ipip, wireguard).
+    pub const TC_INGRESS_L3: &str = "tc_ingress_l3";
+    pub const TC_EGRESS_L3: &str = "tc_egress_l3";
+    /// Ends what silence has ended; run by the agent through `BPF_PROG_TEST_RUN`, attached nowhere.
+    pub const SWEEP: &str = "sweep";
+}
+
+/// Names of the maps, in the ELF object and under the pin directory.
+pub mod map {
+    /// HASH, [`FlowKey4`](super::FlowKey4) to [`Flow`](super::Flow): settled flows.
+    pub const FLOWS_IPV4: &str = "FLOWS_IPV4";
+    pub const FLOWS_IPV6: &str = "FLOWS_IPV6";
+    /// HASH, likewise: handshakes in progress and flows picked up mid-stream until both directions are confirmed.
+    pub const HALF_OPEN_IPV4: &str = "HALF_OPEN_IPV4";
+    pub const HALF_OPEN_IPV6: &str = "HALF_OPEN_IPV6";
+    /// PERCPU_ARRAY of one [`Counters`](super::Counters).
+    pub const COUNTERS: &str = "COUNTERS";
+    /// PERCPU_ARRAY of [`HISTOGRAMS`](super::HISTOGRAMS) [`Histogram`](super::Histogram)s.
+    pub const HANDSHAKES: &str = "HANDSHAKES";
+    /// ARRAY of one [`Ports`](super::Ports).
+    pub const PORTS: &str = "PORTS";
+    /// HASH of the host's own addresses, as u32 words in network order, to a byte; loopback is known by value.
+    pub const LOCAL_IPV4: &str = "LOCAL_IPV4";
+    pub const LOCAL_IPV6: &str = "LOCAL_IPV6";
+    /// ARRAY of one [`Layout`](super::Layout).
+    pub const LAYOUT: &str = "LAYOUT";
+    /// ARRAY of one u64: the time in nanoseconds, where [`CLOCK_INJECTED`](super::CLOCK_INJECTED) is set. Tests only.
+    pub const CLOCK: &str = "CLOCK";
+}
+
+/// Load-time global (u8): read the time from [`map::CLOCK`] instead of the kernel's clock.
+pub const CLOCK_INJECTED: &str = "CLOCK_INJECTED";
+
+/// The responder ports with counters of their own, by slot; zero is a free slot. The kernel fills free slots with
+/// the first ports below `first_ephemeral` whose handshake completes; a slot once taken keeps its port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ports {
+    /// Each the port, in host byte order; changed by compare-and-exchange.
+    pub slots: [u64; crate::counters::PORT_SLOTS],
+    /// Ports from here on are never given a slot: the lower end of `net.ipv4.ip_local_port_range`.
+    pub first_ephemeral: u64,
+}
+
+/// The description of the pinned maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Layout {
+    /// [`LAYOUT_HASH`] of the agent that made the maps.
+    pub hash: u64,
+    /// Drawn anew at each start: tells one agent's maps from the next one's.
+    pub seed: u64,
+    /// Entries that each family's table of flows can hold, and of half-open flows.
+    pub max_flows: u32,
+    pub max_half_open: u32,
+    /// The agent's process, for messages.
+    pub agent_pid: u32,
+    pub _reserved: u32,
+    /// When the agent started, in nanoseconds of CLOCK_MONOTONIC, the clock of every time in the maps.
+    pub started_ns: u64,
+    pub limits: Limits,
+}
+
+/// A hash (FNV-1a) over the sizes of everything that lies in a map, and over this crate's version.
+pub const LAYOUT_HASH: u64 = {
+    let sizes = [
+        size_of::<Word>(),
+        size_of::<Half>(),
+        size_of::<Times>(),
+        size_of::<Flow>(),
+        size_of::<FlowKey4>(),
+        size_of::<FlowKey6>(),
+        size_of::<Counters>(),
+        size_of::<Histogram>(),
+        HISTOGRAMS as usize,
+        size_of::<Ports>(),
+        size_of::<Layout>(),
+    ];
+    let mut hash = fnv1a(0xcbf2_9ce4_8422_2325, env!("CARGO_PKG_VERSION").as_bytes());
+    let mut i = 0;
+    while i < sizes.len() {
+        hash = fnv1a(hash, &(sizes[i] as u64).to_le_bytes());
+        i += 1;
+    }
+    hash
+};
+
+const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn fnv1a_gives_its_published_vectors() {
+        // From the test vectors of the FNV reference (draft-eastlake-fnv).
+        assert_eq!(super::fnv1a(0xcbf2_9ce4_8422_2325, b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(super::fnv1a(0xcbf2_9ce4_8422_2325, b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(super::fnv1a(0xcbf2_9ce4_8422_2325, b"foobar"), 0x8594_4171_f739_67e8);
+    }
+}

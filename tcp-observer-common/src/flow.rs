@@ -1,0 +1,166 @@
+//! What identifies a flow: its two endpoints in canonical order, the same key for both directions.
+//!
+//! The key's sides are *low* and *high*. Which of them opened the connection is the state machine's knowledge and
+//! lives in its [`Word`](crate::conn::Word), since it may be learnt late.
+
+/// An IP address as 32-bit words in network byte order, so that comparing costs no call to `memcmp` in the kernel.
+pub trait Address: Copy + Eq {
+    /// A total order, the same on every machine that runs one observer; it carries no meaning beyond that.
+    fn precedes(&self, other: &Self) -> bool;
+    /// Whether this is a loopback address by its mere value (127.0.0.0/8, ::1).
+    fn is_loopback(&self) -> bool;
+}
+
+/// An IPv4 address.
+pub type Ipv4 = [u32; 1];
+/// An IPv6 address.
+pub type Ipv6 = [u32; 4];
+
+impl Address for Ipv4 {
+    #[inline(always)]
+    fn precedes(&self, other: &Self) -> bool {
+        u32::from_be(self[0]) < u32::from_be(other[0])
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        u32::from_be(self[0]) >> 24 == 127
+    }
+}
+
+impl Address for Ipv6 {
+    #[inline(always)]
+    fn precedes(&self, other: &Self) -> bool {
+        let mut i = 0;
+        while i < 4 {
+            if self[i] != other[i] {
+                return u32::from_be(self[i]) < u32::from_be(other[i]);
+            }
+            i += 1;
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        self[0] | self[1] | self[2] == 0 && u32::from_be(self[3]) == 1
+    }
+}
+
+/// Two endpoints, the lower (address, then port) first. 12 bytes for IPv4, 36 for IPv6; ports in host byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FlowKey<A> {
+    pub low_addr: A,
+    pub high_addr: A,
+    pub low_port: u16,
+    pub high_port: u16,
+}
+
+/// The key of an IPv4 flow.
+pub type FlowKey4 = FlowKey<Ipv4>;
+/// The key of an IPv6 flow.
+pub type FlowKey6 = FlowKey<Ipv6>;
+
+const _: () = assert!(size_of::<FlowKey4>() == 12 && size_of::<FlowKey6>() == 36);
+
+/// One of a key's two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    Low,
+    High,
+}
+
+impl Side {
+    /// The other side.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Side::Low => Side::High,
+            Side::High => Side::Low,
+        }
+    }
+}
+
+impl<A: Address> FlowKey<A> {
+    /// The key of a segment, and the side that sent it. An endpoint that talks to itself is always `Low`.
+    #[inline(always)]
+    pub fn of(source: A, source_port: u16, destination: A, destination_port: u16) -> (Self, Side) {
+        let destination_is_low =
+            destination.precedes(&source) || (destination == source && destination_port < source_port);
+        if destination_is_low {
+            let key = Self {
+                low_addr: destination,
+                high_addr: source,
+                low_port: destination_port,
+                high_port: source_port,
+            };
+            (key, Side::High)
+        } else {
+            let key = Self {
+                low_addr: source,
+                high_addr: destination,
+                low_port: source_port,
+                high_port: destination_port,
+            };
+            (key, Side::Low)
+        }
+    }
+
+    /// The address of one side.
+    #[inline(always)]
+    pub fn addr(&self, side: Side) -> &A {
+        match side {
+            Side::Low => &self.low_addr,
+            Side::High => &self.high_addr,
+        }
+    }
+
+    /// The port of one side.
+    #[inline(always)]
+    pub fn port(&self, side: Side) -> u16 {
+        match side {
+            Side::Low => self.low_port,
+            Side::High => self.high_port,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Ipv4 = [u32::from_be_bytes([192, 0, 2, 1]).to_be()];
+    const B: Ipv4 = [u32::from_be_bytes([198, 51, 100, 9]).to_be()];
+
+    #[test]
+    fn both_directions_have_one_key_and_opposite_sides() {
+        let (there, from) = FlowKey::of(A, 40000, B, 443);
+        let (back, to) = FlowKey::of(B, 443, A, 40000);
+        assert_eq!(there, back);
+        assert_eq!((from, to), (Side::Low, Side::High));
+        assert_eq!((there.low_addr, there.low_port), (A, 40000));
+    }
+
+    #[test]
+    fn one_host_with_itself_is_ordered_by_port() {
+        let (key, side) = FlowKey::of(A, 5000, A, 80);
+        assert_eq!((key.low_port, key.high_port, side), (80, 5000, Side::High));
+    }
+
+    #[test]
+    fn ipv6_orders_by_the_first_word_that_differs() {
+        let a: Ipv6 = [0x2001_0db8_u32.to_be(), 0, 0, 2_u32.to_be()];
+        let b: Ipv6 = [0x2001_0db8_u32.to_be(), 0, 0, 0x0100_u32.to_be()];
+        assert!(a.precedes(&b) && !b.precedes(&a) && !a.precedes(&a));
+    }
+
+    #[test]
+    fn loopback_is_told_by_value() {
+        assert!([u32::from_be_bytes([127, 8, 9, 1]).to_be()].is_loopback());
+        assert!(!A.is_loopback());
+        assert!([0, 0, 0, 1_u32.to_be()].is_loopback());
+        assert!(![0, 0, 0, 0_u32].is_loopback());
+    }
+}

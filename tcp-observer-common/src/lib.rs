@@ -1,0 +1,12 @@
+//! The pure core of tcp-observer, shared by the kernel programs, the agent, replay and the tests.
+#![cfg_attr(not(test), no_std)]
+
+pub mod abi;
+pub mod conn;
+pub mod counters;
+pub mod flow;
+pub mod histogram;
+mod labels;
+pub mod limits;
+pub mod segment;
+pub mod seq;
