@@ -1,0 +1,3 @@
+//! The agent and the command line tool.
+
+pub mod snapshot;
