@@ -1,3 +1,5 @@
 //! The agent and the command line tool.
 
+pub mod exit;
 pub mod snapshot;
+pub mod source;

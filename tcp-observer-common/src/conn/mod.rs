@@ -1,4 +1,5 @@
 //! One TCP connection as an observer in the middle sees it.
+mod expiry;
 mod record;
 mod state;
 mod word;

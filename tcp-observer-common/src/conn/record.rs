@@ -71,6 +71,30 @@ pub struct Times {
     pub changed_ns: Cell<u64>,
 }
 
+impl Times {
+    /// From the SYN that was answered to the SYN-ACK that answered it.
+    pub fn syn_to_synack_ns(&self) -> Option<u64> {
+        between(self.syn_ns.get(), self.synack_ns.get())
+    }
+
+    /// From that SYN-ACK to the acknowledgement that completed the handshake.
+    pub fn synack_to_ack_ns(&self) -> Option<u64> {
+        between(self.synack_ns.get(), self.ack_ns.get())
+    }
+
+    /// From the first SYN to the end of the handshake: what the user waited.
+    pub fn total_ns(&self) -> Option<u64> {
+        // A flow picked up at its SYN-ACK has no first SYN.
+        between(self.syn_ns.get(), self.ack_ns.get()).and_then(|_| between(self.first_ns.get(), self.ack_ns.get()))
+    }
+}
+
+/// The time from one moment to a later one, where both are known. Saturates: two CPUs' clocks may differ.
+#[inline(always)]
+fn between(from_ns: u64, to_ns: u64) -> Option<u64> {
+    if from_ns == 0 || to_ns == 0 { None } else { Some(to_ns.saturating_sub(from_ns)) }
+}
+
 /// One flow: the value of both tables.
 #[derive(Clone, Debug, Default)]
 #[repr(C)]

@@ -6,7 +6,7 @@
 //! | 8–11 | outcome of the handshake |
 //! | 12–14 | how the flow ended |
 //! | 15–16 | who began to end it |
-//! | 17–31 | one-bit marks, see [`Mark`] |
+//! | 17–33 | one-bit marks, see [`Mark`] |
 //! | 48–63 | epoch: tells incarnations in one slot apart |
 
 use super::state::{Phase, State};
@@ -112,6 +112,8 @@ pub enum Mark {
     Seen = 28,
     /// Pair: this endpoint has acknowledged what the other was seen to send.
     Confirmed = 30,
+    /// Pair: this endpoint's SYN or SYN-ACK was seen, and with it its initial sequence number.
+    IsnSeen = 32,
 }
 
 /// The state word. A plain value: the shared cell that holds it is [`Shared`](super::Shared).

@@ -1,0 +1,85 @@
+//! What silence alone brings about: TIME-WAIT runs out, attempts time out, abandoned connections are given up.
+
+use super::{
+    record::Flow,
+    state::{Phase, State},
+    word::{How, Locality, Mark, Outcome, Role, Word},
+};
+use crate::limits::Limits;
+
+impl Flow {
+    /// The word that this flow has at `now_ns` if nothing more is seen of it: what silence has ended is ended.
+    ///
+    /// Pure, so that a reader's view does not depend on when the sweep last came by.
+    #[inline(always)]
+    pub fn settled_at(&self, now_ns: u64, limits: &Limits) -> Word {
+        let word = Word(self.word.0.get());
+        let silent_ns = now_ns.saturating_sub(self.last_seen_ns());
+        match word.phase() {
+            Phase::Closed => word,
+            Phase::TimeWait => {
+                let waited_ns = now_ns.saturating_sub(self.times.changed_ns.get());
+                let word = time_wait_over(word, Role::Originator, waited_ns, limits);
+                time_wait_over(word, Role::Responder, waited_ns, limits)
+            }
+            phase @ (Phase::HalfOpen | Phase::Established | Phase::HalfClosed | Phase::Closing) => {
+                if silent_ns > patience_ns(word, phase, limits) { given_up(word) } else { word }
+            }
+        }
+    }
+
+    /// Whether a flow that is over has been shown long enough.
+    #[inline(always)]
+    pub fn has_lingered(&self, now_ns: u64, limits: &Limits) -> bool {
+        now_ns.saturating_sub(self.times.changed_ns.get()) > limits.linger_ns
+    }
+}
+
+/// How long a flow in this phase may be silent.
+#[inline(always)]
+fn patience_ns(word: Word, phase: Phase, limits: &Limits) -> u64 {
+    match phase {
+        Phase::HalfOpen => match word.state(Role::Responder) {
+            State::SynReceived | State::Established => limits.unacked_synack_ns,
+            _ => limits.unanswered_syn_ns,
+        },
+        _ if !word.is_settled() => limits.unconfirmed_ns,
+        Phase::Established => limits.established_ns,
+        Phase::HalfClosed => half_closed_ns(word, limits),
+        Phase::Closing => limits.closing_ns,
+        Phase::TimeWait | Phase::Closed => u64::MAX,
+    }
+}
+
+/// A half-closed flow: while an endpoint of ours is in CLOSE-WAIT its socket is there, however long its application
+/// takes; one in FIN-WAIT-2 is most often an orphan, which the kernel drops.
+#[inline(always)]
+fn half_closed_ns(word: Word, limits: &Limits) -> u64 {
+    let waits = |role| matches!(word.state(role), State::FinWait2) && word.has_of(Mark::Local, role);
+    let ours_only = match word.locality() {
+        Locality::Client => waits(Role::Originator),
+        Locality::Server => waits(Role::Responder),
+        Locality::Loopback | Locality::Forwarded => false,
+    };
+    if ours_only { limits.fin_wait_2_ns } else { limits.established_ns }
+}
+
+#[inline(always)]
+fn time_wait_over(word: Word, role: Role, waited_ns: u64, limits: &Limits) -> Word {
+    let lasts_ns =
+        if word.has_of(Mark::Local, role) { limits.local_time_wait_ns } else { limits.remote_time_wait_ns };
+    match word.state(role) {
+        State::TimeWait if waited_ns > lasts_ns => word.with_state(role, State::Closed),
+        _ => word,
+    }
+}
+
+/// The word of a flow that silence has ended.
+#[inline(always)]
+fn given_up(word: Word) -> Word {
+    let word = word.with_state(Role::Originator, State::Closed).with_state(Role::Responder, State::Closed);
+    match word.outcome() {
+        Outcome::InProgress => word.with_outcome(Outcome::TimedOut),
+        _ => word.with_close(word.initiator(), How::Timeout),
+    }
+}
