@@ -1,5 +1,6 @@
 //! The agent and the command line tool.
 
+pub mod agent;
 pub mod exit;
 pub mod snapshot;
 pub mod source;
