@@ -1,1 +1,82 @@
-fn main() {}
+//! The tasks of this repository: `cargo xtask setup|build|run|test`.
+//!
+//! Plain cargo builds and tests everything that needs neither privilege nor a BPF toolchain. What is left is here: the
+//! kernel programs (another target, another linker), the agent with them inside, and the tests that need root.
+//! Each command first makes sure of what it needs, installs it when it can, and names what is missing when it cannot.
+
+mod build;
+mod process;
+mod run;
+mod setup;
+mod tally;
+mod test;
+mod workspace;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{setup::Toolchain, test::Step, workspace::Workspace};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and tests tcp-observer")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or install what building and testing need; quick when it is all there
+    Setup,
+    /// Build the kernel programs and the agent that carries them
+    Build {
+        /// Optimize the agent as well (the kernel programs always are)
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build in release and start `tcp-observer run ARGS` as root
+    Run {
+        /// Arguments of `tcp-observer run`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Everything that CI checks, from the cheap checks to the kernel tests
+    Test {
+        /// Only this step (repeatable)
+        #[arg(long, value_name = "STEP")]
+        only: Vec<Step>,
+    },
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<ExitCode> {
+    let workspace = Workspace::locate();
+    match task {
+        Task::Setup => {
+            let toolchain = Toolchain::ensure(&workspace)?;
+            setup::ensure_test_commands()?;
+            println!("setup: kernel programs with {toolchain}; all commands of the tests are here");
+        }
+        Task::Build { release } => {
+            let agent = build::everything(&workspace, release)?;
+            println!("{}", agent.display());
+        }
+        Task::Run { arguments } => {
+            let agent = build::everything(&workspace, true)?;
+            return Err(run::become_agent(&agent, &arguments));
+        }
+        Task::Test { only } => return Ok(test::run(&workspace, &only)),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,82 @@
+//! Building the kernel programs and the agent.
+//!
+//! The kernel programs are one object for the target `bpfel-unknown-none` (or `bpfeb`), which has no prebuilt `core`:
+//! it is built along, which needs a compiler with the library's source and leave to use `-Z` (`RUSTC_BOOTSTRAP`).
+//! They are always optimized: the verifier would not accept them otherwise. `tcp-observer/build.rs` embeds the result.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    process,
+    setup::Toolchain,
+    workspace::{BPF_TARGET, Workspace},
+};
+
+/// Makes sure of the toolchain, builds both and says where the agent is.
+pub fn everything(workspace: &Workspace, release: bool) -> Result<PathBuf> {
+    let toolchain = Toolchain::ensure(workspace)?;
+    kernel_programs(workspace, &toolchain)?;
+    agent(workspace, release)
+}
+
+pub fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
+    let arch = bpf_target_arch(std::env::consts::ARCH);
+    let flags = [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f");
+    let mut command = Command::new(toolchain.cargo());
+    command
+        .args(["build", "--release", "--package", "tcp-observer-ebpf"])
+        .args(["-Z", "build-std=core", "--target", BPF_TARGET, "--target-dir"])
+        .arg(workspace.ebpf_target())
+        .current_dir(workspace.root())
+        .env("RUSTC", toolchain.rustc())
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        .env(linker_variable(BPF_TARGET), toolchain.linker())
+        // The linker loads the first LLVM it finds here: this directory holds one.
+        .env("LD_LIBRARY_PATH", toolchain.llvm_directory())
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER");
+    process::run(&mut command).context("cannot build the kernel programs")?;
+    let object = workspace.ebpf_object();
+    ensure!(object.is_file(), "the build of the kernel programs left no `{}`", object.display());
+    Ok(())
+}
+
+pub fn agent(workspace: &Workspace, release: bool) -> Result<PathBuf> {
+    let mut command = process::cargo();
+    command.args(["build", "--package", "tcp-observer", "--bin", "tcp-observer"]).current_dir(workspace.root());
+    if release {
+        command.arg("--release");
+    }
+    process::run(&mut command).context("cannot build the agent")?;
+    let agent = workspace.agent(release);
+    ensure!(agent.is_file(), "the build of the agent left no `{}`", agent.display());
+    Ok(agent)
+}
+
+/// The name that the BPF bindings have for the machine that will run them.
+fn bpf_target_arch(arch: &str) -> &str {
+    if arch.starts_with("riscv64") { "riscv64" } else { arch }
+}
+
+fn linker_variable(target: &str) -> String {
+    format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_linker_is_named_after_the_target() {
+        assert_eq!(linker_variable("bpfel-unknown-none"), "CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER");
+    }
+
+    #[test]
+    fn bindings_know_one_name_for_all_riscv64() {
+        assert_eq!(bpf_target_arch("riscv64gc"), "riscv64");
+        assert_eq!(bpf_target_arch("x86_64"), "x86_64");
+    }
+}

@@ -1,0 +1,122 @@
+//! The commands that the kernel tests call, and the Debian packages that bring them.
+
+use std::{fs, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::process;
+
+/// A command, the Debian package that has it, and what the tests want of it.
+struct Needed {
+    command: &'static str,
+    package: &'static str,
+    purpose: &'static str,
+}
+
+const fn needed(command: &'static str, package: &'static str, purpose: &'static str) -> Needed {
+    Needed { command, package, purpose }
+}
+
+const NEEDED: &[Needed] = &[
+    needed("ip", "iproute2", "network namespaces and veth pairs"),
+    needed("ss", "iproute2", "what the kernel says of its sockets"),
+    needed("tc", "iproute2", "filters that share a hook with ours"),
+    needed("nft", "nftables", "dropping chosen segments"),
+    needed("sysctl", "procps", "settings of a network namespace"),
+    needed("bpftool", "bpftool", "what is attached and pinned"),
+    needed("tcpdump", "tcpdump", "captures to replay"),
+    needed("tshark", "tshark", "an independent reading of captures"),
+    needed("promtool", "prometheus", "checking the exposition"),
+    needed("curl", "curl", "scrapes and short connections"),
+    needed("nginx", "nginx-light", "a real server"),
+    needed("iperf3", "iperf3", "real load"),
+];
+
+/// Keeps the packages' services from being started, as in any build environment, and tidies up after itself.
+const INSTALL: &str = r#"
+set -e
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive
+lock='-o DPkg::Lock::Timeout=120'
+install() { apt-get install -q -y --no-install-recommends $lock "$@"; }
+# Lists that are missing or too old to name files that still exist are fetched; others are left alone.
+ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1 || apt-get update -q $lock
+install "$@" || { apt-get update -q $lock && install "$@"; }
+"#;
+
+pub fn ensure_test_commands() -> Result<()> {
+    let missing = missing(|command| process::find(command).is_some());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = packages_of(&missing);
+    let list = packages.join(" ");
+    if !are_debian() {
+        bail!("setup failed at the commands of the kernel tests: {}", explain(&missing));
+    }
+    eprintln!("setup: installing {list} for the kernel tests (up to two minutes)");
+    if let Err(error) = install(&packages) {
+        bail!("setup failed at the commands of the kernel tests; try `apt-get install {list}` as root: {error:#}");
+    }
+    Ok(())
+}
+
+pub fn are_debian() -> bool {
+    fs::exists("/etc/debian_version").unwrap_or(false) && process::find("apt-get").is_some()
+}
+
+pub fn install(packages: &[&str]) -> Result<()> {
+    let mut command: Command = process::as_root("sh")?;
+    process::run_quietly(command.args(["-c", INSTALL, "install"]).args(packages)).map_err(|error| {
+        // The script is ours and long; what went wrong is in apt's own words after it.
+        let text = error.to_string();
+        let said = text.split_once(" failed (").map_or(text.as_str(), |(_, said)| said);
+        anyhow::anyhow!("apt-get failed ({said}")
+    })
+}
+
+fn missing(is_here: impl Fn(&str) -> bool) -> Vec<&'static Needed> {
+    NEEDED.iter().filter(|needed| !is_here(needed.command)).collect()
+}
+
+fn packages_of(missing: &[&Needed]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = missing.iter().map(|needed| needed.package).collect();
+    packages.dedup();
+    packages
+}
+
+fn explain(missing: &[&Needed]) -> String {
+    let mut text = "install these commands with your distribution's packages (in brackets: Debian's)".to_owned();
+    for Needed { command, package, purpose } in missing {
+        text += &format!("\n  {command} [{package}]: {purpose}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_named_once() {
+        let missing = missing(|command| !matches!(command, "ip" | "ss" | "curl"));
+        assert_eq!(packages_of(&missing), ["iproute2", "curl"]);
+    }
+
+    #[test]
+    fn nothing_is_missing_where_everything_is_here() {
+        assert!(missing(|_| true).is_empty());
+    }
+
+    #[test]
+    fn elsewhere_the_commands_are_named_with_their_purpose() {
+        let text = explain(&missing(|command| command != "nft"));
+        assert!(text.ends_with("\n  nft [nftables]: dropping chosen segments"), "{text}");
+    }
+}
