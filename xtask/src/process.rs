@@ -111,7 +111,10 @@ fn is_executable(file: &Path) -> bool {
 
 /// The command as a user would type it, without its environment.
 pub fn describe(command: &Command) -> String {
-    let words = [command.get_program()].into_iter().chain(command.get_args());
+    // Cargo's own path is long and says nothing.
+    let program = command.get_program();
+    let program = if program == cargo().get_program() { OsStr::new("cargo") } else { program };
+    let words = [program].into_iter().chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
