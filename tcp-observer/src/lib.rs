@@ -2,5 +2,6 @@
 
 pub mod agent;
 pub mod exit;
+pub mod kernel;
 pub mod snapshot;
 pub mod source;

@@ -1,0 +1,14 @@
+//! The kernel side of the agent: what must be true before programs are loaded, where they are attached, the maps that
+//! they share with this program, and how a snapshot is read from those.
+//!
+//! Read in the order of a start: [`preflight`] and [`lock`], [`links`] and [`plan`], [`load`], [`attach`] (with
+//! [`clsact`] for kernels without TCX), then [`sweep`] and [`local`] while it runs. The other commands only need
+//! [`PinnedMaps`].
+
+pub mod bpf;
+pub mod clock;
+pub mod lock;
+mod maps;
+mod snapshot;
+
+pub use maps::PinnedMaps;

@@ -1,0 +1,176 @@
+//! From maps to a [`Snapshot`]: everything is read once, in the order in which flows move.
+//!
+//! A flow moves from the half-open table to the settled one. Half-open tables are read first, so that a flow which
+//! moves meanwhile is found twice rather than never; the settled copy wins.
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    ffi::CStr,
+    hash::Hash,
+    io,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use tcp_observer_common::{
+    conn::{Flow, Mark, Word},
+    counters::{Counters, PORT_SLOTS, TableKind},
+    flow::FlowKey,
+    histogram::{HISTOGRAMS, Histogram},
+};
+
+use super::{
+    bpf::Plain,
+    clock,
+    maps::{PinnedMap, PinnedMaps},
+};
+use crate::{
+    snapshot::{FlowRecord, Key, Moment, Snapshot, TableUsage, Totals},
+    source::Source,
+};
+
+/// A flow that moved while the tables were read was seen later than this before the reading began: more than two
+/// ticks of the coarse clock at its slowest (HZ=100).
+const TICKS_NS: u64 = 25_000_000;
+
+impl Source for PinnedMaps {
+    fn snapshot(&self) -> anyhow::Result<Snapshot> {
+        // Counters before flows: a total may lag the flows by what came meanwhile, never the other way round.
+        let totals = self.totals()?;
+        let moment = Moment {
+            now_ns: clock::monotonic_ns(),
+            unix_offset_ns: clock::unix_offset_ns(),
+            limits: &self.layout.limits,
+            knows_local: true,
+        };
+        let interfaces = InterfaceNames::default();
+        let mut reading = Reading { moment, interfaces: &interfaces, flows: Vec::new(), tables: Vec::new() };
+        reading.family((TableKind::HalfOpenIpv4, &self.half_open_ipv4), (TableKind::FlowsIpv4, &self.flows_ipv4))?;
+        reading.family((TableKind::HalfOpenIpv6, &self.half_open_ipv6), (TableKind::FlowsIpv6, &self.flows_ipv6))?;
+        reading.tables.sort_by_key(|usage| usage.table.index());
+        Ok(Snapshot {
+            taken_unix_ns: moment.now_ns.saturating_add_signed(moment.unix_offset_ns),
+            flows: reading.flows,
+            totals,
+            tables: reading.tables,
+        })
+    }
+}
+
+impl PinnedMaps {
+    fn totals(&self) -> anyhow::Result<Totals> {
+        let mut counters = Counters::ZERO;
+        for block in self.counters.table.lookup_per_cpu(&0, self.cpus).context("cannot read the counters")? {
+            counters.add(&block);
+        }
+        let handshakes = (0..HISTOGRAMS).map(|index| self.handshake(index)).collect::<io::Result<_>>();
+        let ports = self.ports.table.lookup(&0).context("cannot read the ports")?.unwrap_or_default();
+        let mut slots = [None; PORT_SLOTS];
+        for (slot, port) in slots.iter_mut().zip(ports.slots) {
+            *slot = u16::try_from(port).ok().filter(|&port| port != 0);
+        }
+        Ok(Totals { counters, handshakes: handshakes.context("cannot read the histograms")?, ports: slots })
+    }
+
+    fn handshake(&self, index: u32) -> io::Result<Histogram> {
+        let mut sum = Histogram::default();
+        for one in self.handshakes.table.lookup_per_cpu(&index, self.cpus)? {
+            sum.add(&one);
+        }
+        Ok(sum)
+    }
+}
+
+type Named<'a, A> = (TableKind, &'a PinnedMap<FlowKey<A>, Flow>);
+
+struct Reading<'a> {
+    moment: Moment<'a>,
+    interfaces: &'a InterfaceNames,
+    flows: Vec<FlowRecord>,
+    tables: Vec<TableUsage>,
+}
+
+impl Reading<'_> {
+    /// Both tables of one address family.
+    fn family<A>(&mut self, half_open: Named<'_, A>, settled: Named<'_, A>) -> anyhow::Result<()>
+    where
+        FlowKey<A>: Key + Plain + Copy + Eq + Hash,
+    {
+        let mut candidates: Vec<(FlowKey<A>, FlowRecord)> = Vec::new();
+        let recently_ns = self.moment.now_ns.saturating_sub(TICKS_NS);
+        self.table(half_open, |key, _, record| candidates.push((*key, record)))?;
+        let waiting: HashSet<FlowKey<A>> = candidates.iter().map(|(key, _)| *key).collect();
+        let mut moved: HashSet<FlowKey<A>> = HashSet::new();
+        let mut flows = std::mem::take(&mut self.flows);
+        self.table(settled, |key, flow, record| {
+            // Most flows are older than this reading, and cost no lookup.
+            if flow.last_seen_ns() >= recently_ns && waiting.contains(key) {
+                moved.insert(*key);
+            }
+            flows.push(record);
+        })?;
+        flows.extend(candidates.into_iter().filter(|(key, _)| !moved.contains(key)).map(|(_, record)| record));
+        self.flows = flows;
+        Ok(())
+    }
+
+    fn table<A>(
+        &mut self,
+        (table, map): Named<'_, A>,
+        mut take: impl FnMut(&FlowKey<A>, &Flow, FlowRecord),
+    ) -> anyhow::Result<()>
+    where
+        FlowKey<A>: Key + Plain,
+    {
+        let mut entries = 0;
+        let (moment, interfaces) = (self.moment, self.interfaces);
+        map.table
+            .for_each(|key, flow| {
+                entries += 1;
+                if !Word(flow.word.0.get()).has(Mark::Retired) {
+                    take(key, flow, FlowRecord::new(key, flow, moment, |index| interfaces.name(index)));
+                }
+            })
+            .with_context(|| format!("cannot read table `{}`", table.label()))?;
+        self.tables.push(TableUsage { table, entries, capacity: map.capacity.into() });
+        Ok(())
+    }
+}
+
+/// Names of interfaces by index, asked for once each. Lives as long as one reading, since interfaces are renamed.
+#[derive(Default)]
+struct InterfaceNames(RefCell<HashMap<u32, Option<Arc<str>>>>);
+
+impl InterfaceNames {
+    fn name(&self, index: u32) -> Option<Arc<str>> {
+        self.0.borrow_mut().entry(index).or_insert_with(|| interface_name(index)).clone()
+    }
+}
+
+/// What the interface with this index is called now, in this network namespace.
+fn interface_name(index: u32) -> Option<Arc<str>> {
+    let mut buffer = [0 as libc::c_char; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the IF_NAMESIZE bytes that if_indextoname writes at most, its terminator included.
+    let found = unsafe { libc::if_indextoname(index, buffer.as_mut_ptr()) };
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: if_indextoname has terminated the name.
+    let name = unsafe { CStr::from_ptr(buffer.as_ptr()) };
+    Some(name.to_string_lossy().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_are_looked_up_once_and_unknown_ones_are_none() {
+        let names = InterfaceNames::default();
+        // Index 1 is lo in every network namespace.
+        assert_eq!(names.name(1).as_deref(), Some("lo"));
+        assert_eq!(names.name(u32::MAX), None);
+        assert_eq!(names.0.borrow().len(), 2);
+    }
+}
