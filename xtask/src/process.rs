@@ -64,7 +64,7 @@ pub fn run_within(limit: Duration, command: &mut Command) -> Result<()> {
                 return Ok(());
             }
             let text = reader.join().map_err(|_| anyhow!("cannot read what `{line}` said"))?;
-            bail!("`{line}` failed ({status}): {}", text.trim().lines().last().unwrap_or("it said nothing"));
+            bail!("`{line}` failed ({status}): {}", reason(&text));
         }
         if started.elapsed() > limit {
             child.kill()?;
@@ -118,6 +118,12 @@ pub fn describe(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
+/// The line of an error output that says most: programs close with hints and traces.
+fn reason(text: &str) -> &str {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines().find(|line| line.starts_with("error")).or_else(|| lines().next_back()).unwrap_or("it said nothing")
+}
+
 fn last_lines(text: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
@@ -137,6 +143,13 @@ mod tests {
     fn a_failure_names_the_command_and_shows_its_output() {
         let error = run_quietly(Command::new("sh").args(["-c", "echo no such thing; exit 3"])).unwrap_err();
         assert_eq!(error.to_string(), "`sh -c echo no such thing; exit 3` failed (exit status: 3):\nno such thing");
+    }
+
+    #[test]
+    fn the_reason_of_a_failure_is_its_error_line() {
+        assert_eq!(reason("info: trying\nerror: no such host\n\n  15: <unknown>\n"), "error: no such host");
+        assert_eq!(reason("cannot do it\n\n"), "cannot do it");
+        assert_eq!(reason(""), "it said nothing");
     }
 
     #[test]
