@@ -3,5 +3,7 @@
 pub mod agent;
 pub mod exit;
 pub mod kernel;
+pub mod output;
 pub mod snapshot;
 pub mod source;
+pub mod version;

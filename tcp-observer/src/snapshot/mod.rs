@@ -4,6 +4,9 @@
 //! the summary are functions of it. Flows are already settled: what silence has ended by the time of the snapshot
 //! is shown as ended, whether or not the sweep has come by.
 
+pub mod census;
+#[cfg(test)]
+pub mod fixture;
 mod record;
 
 use tcp_observer_common::{

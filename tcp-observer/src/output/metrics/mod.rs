@@ -1,0 +1,136 @@
+//! The Prometheus exposition: a snapshot in, text format 0.0.4 out.
+//!
+//! One file per group of families. They are built anew from each snapshot and encoded at once, with no registry in
+//! between: the kernel does the counting, and a scrape that fails must be able to say so. The only thing kept from
+//! scrape to scrape is which ports have series of their own ([`named_ports`]).
+//!
+//! The exposition stays under 2,000 series whatever happens: no label's values are open-ended. No address and no
+//! ephemeral port is ever a label.
+
+mod closes;
+mod connections;
+mod family;
+mod handshakes;
+mod named_ports;
+mod observer;
+mod packets;
+mod tables;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use prometheus::{TextEncoder, proto::MetricFamily};
+
+use self::named_ports::NamedPorts;
+use crate::{
+    snapshot::{Snapshot, census::Census},
+    source::Source,
+    version::{BUILD, Build},
+};
+
+/// What the text that [`Exporter::render`] writes is, for the `Content-Type` header.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the agent knows of itself that no snapshot says.
+pub trait AgentStatus {
+    /// What each kernel program has cost; empty while the kernel does not keep such statistics.
+    fn programs(&self) -> Vec<ProgramUsage>;
+    /// What is attached where.
+    fn attachments(&self) -> Vec<Attachment>;
+}
+
+/// What one kernel program has cost, over all CPUs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgramUsage {
+    pub name: String,
+    pub run_seconds: f64,
+    pub runs: u64,
+}
+
+/// One kernel program on one interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    pub interface: String,
+    /// The program's name: `xdp_ingress`, `tc_ingress`, `tc_egress`, …
+    pub hook: &'static str,
+    /// `native` or `generic` XDP; `tcx` or `clsact`.
+    pub mode: &'static str,
+}
+
+/// Turns snapshots into the text of `/metrics`.
+pub struct Exporter {
+    source: Arc<dyn Source + Send + Sync>,
+    status: Arc<dyn AgentStatus + Send + Sync>,
+    ports: Mutex<NamedPorts>,
+}
+
+/// All that the families of one scrape are filled from.
+struct View<'a> {
+    snapshot: &'a Snapshot,
+    census: &'a Census,
+    ports: &'a NamedPorts,
+    programs: Vec<ProgramUsage>,
+    attachments: Vec<Attachment>,
+    build: Build,
+    snapshot_took: Duration,
+}
+
+impl Exporter {
+    pub fn new(source: Arc<dyn Source + Send + Sync>, status: Arc<dyn AgentStatus + Send + Sync>) -> Self {
+        Self { source, status, ports: Mutex::default() }
+    }
+
+    /// The whole exposition as it stands now. Blocks while the tables are read; one scrape at a time.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn render(&self) -> anyhow::Result<String> {
+        // Held from before the snapshot: scrapes that overlap would multiply its memory.
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let started = Instant::now();
+        let snapshot = self.source.snapshot().context("cannot read the tables")?;
+        let snapshot_took = started.elapsed();
+        ports.learn(&snapshot.totals);
+        let view = View {
+            snapshot: &snapshot,
+            census: &Census::of(&snapshot),
+            ports: &ports,
+            programs: self.status.programs(),
+            attachments: self.status.attachments(),
+            build: BUILD,
+            snapshot_took,
+        };
+        exposition(&view, || started.elapsed())
+    }
+
+    /// What is attached where.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.status.attachments()
+    }
+}
+
+/// The text of one scrape; `elapsed` is the time since it began.
+fn exposition(view: &View<'_>, elapsed: impl FnOnce() -> Duration) -> anyhow::Result<String> {
+    let encoder = TextEncoder::new();
+    let mut text = String::with_capacity(256 * 1024);
+    encoder.encode_utf8(&families(view), &mut text).context("cannot write the metrics")?;
+    encoder.encode_utf8(&[observer::scrape_duration(elapsed())], &mut text).context("cannot write the metrics")?;
+    Ok(text)
+}
+
+fn families(view: &View<'_>) -> Vec<MetricFamily> {
+    let mut families = Vec::new();
+    connections::collect(view, &mut families);
+    handshakes::collect(view, &mut families);
+    closes::collect(view, &mut families);
+    packets::collect(view, &mut families);
+    tables::collect(view, &mut families);
+    observer::collect(view, &mut families);
+    families
+}
+
+#[cfg(test)]
+mod tests;

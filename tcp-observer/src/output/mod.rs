@@ -1,0 +1,6 @@
+//! What is made of a snapshot: metrics for Prometheus, tables for people, JSON and CSV for programs, a summary.
+//!
+//! Architecture invariant: outputs are functions of a [`Snapshot`](crate::snapshot::Snapshot) and cannot tell the
+//! kernel from a capture.
+
+pub mod metrics;
