@@ -6,9 +6,14 @@
 //! [`PinnedMaps`].
 
 pub mod bpf;
+pub mod choice;
 pub mod clock;
+pub mod links;
+pub mod listeners;
 pub mod lock;
 mod maps;
+pub mod memory;
+pub mod plan;
 mod snapshot;
 
 pub use maps::PinnedMaps;
