@@ -29,7 +29,7 @@ pub mod map {
     /// HASH, likewise: handshakes in progress and flows picked up mid-stream until both directions are confirmed.
     pub const HALF_OPEN_IPV4: &str = "HALF_OPEN_IPV4";
     pub const HALF_OPEN_IPV6: &str = "HALF_OPEN_IPV6";
-    /// PERCPU_ARRAY of one [`Counters`](super::Counters).
+    /// PERCPU_ARRAY of two [`Counters`](super::Counters), to be added up: the packets' and the sweep's.
     pub const COUNTERS: &str = "COUNTERS";
     /// PERCPU_ARRAY of [`HISTOGRAMS`](super::HISTOGRAMS) [`Histogram`](super::Histogram)s.
     pub const HANDSHAKES: &str = "HANDSHAKES";

@@ -8,20 +8,29 @@
 
 use core::cell::Cell;
 
-use super::word::Word;
-use crate::{flow::Side, seq::SeqNum};
+use super::{
+    next::Note,
+    word::{Mark, Outcome, Role, Word},
+};
+use crate::{
+    flow::Side,
+    segment::{Segment, SegmentKind},
+    seq::SeqNum,
+};
 
-/// The cell that holds the state word, shared between CPUs. The kernel's is atomic; replay's is a plain cell.
-pub trait Shared {
-    fn load(&self) -> Word;
-    /// Puts `new` in the place of `current`; says whether `current` was still there.
-    fn compare_exchange(&self, current: Word, new: Word) -> bool;
-}
-
-/// The word of a flow in a table. Kernel and userspace see the same eight bytes.
+/// The state word of a flow in a table. How it is exchanged atomically is its
+/// [`Host`](crate::observer::Host)'s business.
 #[derive(Clone, Debug, Default)]
 #[repr(transparent)]
 pub struct WordCell(pub Cell<u64>);
+
+impl WordCell {
+    /// The word at this moment.
+    #[inline(always)]
+    pub fn load(&self) -> Word {
+        Word(self.0.get())
+    }
+}
 
 /// What one endpoint was seen to send. Written only by segments of that direction.
 #[derive(Clone, Debug, Default)]
@@ -37,22 +46,107 @@ pub struct Half {
     pub isn: Cell<SeqNum>,
     /// The number after the highest one sent, SND.NXT as far as it was seen. After a FIN: the number after the FIN.
     pub next_seq: Cell<SeqNum>,
-    /// The highest acknowledgement number sent that covers nothing the peer has not sent.
+    /// The highest acknowledgement number sent.
     pub acked: Cell<SeqNum>,
-    /// The largest window advertised, scaled, in bytes.
-    pub max_window: Cell<u32>,
     /// The hook that owns this direction: interface index × 2, plus one for egress.
     pub tap: Cell<u32>,
     /// The shift of this endpoint's window scale option; [`Half::NO_SHIFT`] where it sent none.
     pub window_shift: Cell<u8>,
     /// How often its SYN (originator) or SYN-ACK (responder) was repeated; saturates.
     pub syn_retransmits: Cell<u8>,
-    _reserved: [u8; 2],
+    /// The largest window advertised, unscaled as the header has it.
+    pub max_window: Cell<u16>,
+    _reserved: [u8; 4],
 }
 
 impl Half {
     /// This endpoint's SYN carried no window scale option.
     pub const NO_SHIFT: u8 = 0xff;
+
+    /// Forgets everything.
+    #[inline(always)]
+    pub(super) fn clear(&self) {
+        self.last_seen_ns.set(0);
+        self.payload_bytes.set(0);
+        self.packets.set(0);
+        self.isn.set(SeqNum(0));
+        self.next_seq.set(SeqNum(0));
+        self.acked.set(SeqNum(0));
+        self.tap.set(0);
+        self.window_shift.set(Self::NO_SHIFT);
+        self.syn_retransmits.set(0);
+        self.max_window.set(0);
+    }
+
+    /// Counts a segment of this direction: all that the steady state needs beside [`Self::advance`].
+    #[inline(always)]
+    pub fn count(&self, segment: &Segment, now_ns: u64) {
+        self.last_seen_ns.set(now_ns);
+        self.payload_bytes.set(self.payload_bytes.get().wrapping_add(u64::from(segment.payload_bytes)));
+        self.packets.set(self.packets.get().wrapping_add(u64::from(segment.wire_segments)));
+        if segment.window > self.max_window.get() {
+            self.max_window.set(segment.window);
+        }
+    }
+
+    /// Moves the highest numbers forward. They never go back; what a liar sends ahead cannot close a flow, since a
+    /// RST or FIN is also held against what its receiver has said.
+    #[inline(always)]
+    pub fn advance(&self, segment: &Segment) {
+        let end = segment.end();
+        if end.after(self.next_seq.get()) {
+            self.next_seq.set(end);
+        }
+        if segment.ack.after(self.acked.get()) {
+            self.acked.set(segment.ack);
+        }
+    }
+
+    /// Writes what a segment leaves that was accepted with `note`, where the flow's word was `before` and `role` is
+    /// this half's.
+    #[inline(always)]
+    pub fn note(&self, before: Word, role: Role, segment: &Segment, note: Note, now_ns: u64) {
+        self.count(segment, now_ns);
+        let kind = segment.kind();
+        let is_first = !before.has_of(Mark::Seen, role);
+        let in_handshake = matches!(before.outcome(), Outcome::InProgress);
+        match kind {
+            // Numbering begins, or begins anew with a SYN-ACK of another number.
+            SegmentKind::Syn | SegmentKind::SynAck if in_handshake || is_first => {
+                self.isn.set(segment.seq);
+                self.next_seq.set(segment.end());
+                self.acked.set(segment.ack);
+                self.window_shift.set(segment.window_shift.unwrap_or(Self::NO_SHIFT));
+            }
+            SegmentKind::Syn | SegmentKind::SynAck => {}
+            SegmentKind::Fin if !before.has_of(Mark::FinSent, role) => {
+                // The end of the stream, whatever was sent ahead of it.
+                self.next_seq.set(segment.end());
+                self.acknowledge(segment, is_first || in_handshake);
+            }
+            // Nothing comes after a FIN, and a RST's number is not the stream's.
+            SegmentKind::Rst => {}
+            SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
+                if is_first {
+                    self.isn.set(segment.seq);
+                    self.next_seq.set(segment.end());
+                } else if !before.has_of(Mark::FinSent, role) && segment.end().after(self.next_seq.get()) {
+                    self.next_seq.set(segment.end());
+                }
+                self.acknowledge(segment, is_first || in_handshake);
+            }
+        }
+        if matches!(note, Note::SynRepeated | Note::LateRepetition | Note::SynAckRepeated) {
+            self.syn_retransmits.set(self.syn_retransmits.get().saturating_add(1));
+        }
+    }
+
+    #[inline(always)]
+    fn acknowledge(&self, segment: &Segment, is_first: bool) {
+        if is_first || segment.ack.after(self.acked.get()) {
+            self.acked.set(segment.ack);
+        }
+    }
 }
 
 /// The times that transitions note, in nanoseconds of the observer's precise clock; zero is "not yet".
@@ -72,6 +166,20 @@ pub struct Times {
 }
 
 impl Times {
+    /// Notes the time of what a transition from `before` to `after` says happened.
+    #[inline(always)]
+    pub fn note(&self, before: Word, after: Word, note: Note, now_ns: u64) {
+        match note {
+            Note::SynRepeated => self.syn_ns.set(now_ns),
+            Note::SynAnswered => self.synack_ns.set(now_ns),
+            Note::Completed => self.ack_ns.set(now_ns),
+            Note::Nothing | Note::LateRepetition | Note::SynAckRepeated | Note::Reset | Note::TimeWaitRestarted => {}
+        }
+        if before.states() != after.states() || matches!(note, Note::TimeWaitRestarted) {
+            self.changed_ns.set(now_ns);
+        }
+    }
+
     /// From the SYN that was answered to the SYN-ACK that answered it.
     pub fn syn_to_synack_ns(&self) -> Option<u64> {
         between(self.syn_ns.get(), self.synack_ns.get())

@@ -156,6 +156,12 @@ impl Word {
         self.with_field((STATE.0 + 4 * role as u32, STATE.1), state as u8)
     }
 
+    /// Both states at once, for telling whether either has changed.
+    #[inline(always)]
+    pub const fn states(self) -> u8 {
+        (self.0 & 0xff) as u8
+    }
+
     /// How the handshake ended, or that it has not.
     #[inline(always)]
     pub const fn outcome(self) -> Outcome {

@@ -2,6 +2,8 @@
 //!
 //! A counter is an array over the variants of its labels. A new reason or kind is one new variant.
 
+pub mod tally;
+
 use crate::{
     conn::{How, Initiator, Locality, Outcome, Phase},
     labels::labelled,

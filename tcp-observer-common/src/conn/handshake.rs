@@ -1,0 +1,163 @@
+//! Transitions of the three-way handshake and of the simultaneous open
+//! (<https://www.rfc-editor.org/rfc/rfc9293#section-3.5>).
+//!
+//! The originator stays in SYN-SENT until its own ACK is seen: that the SYN-ACK passed here does not say that it
+//! arrived.
+
+use super::{
+    next::{Note, Sent, Verdict},
+    state::State,
+    word::{Mark, Outcome, Role, Word},
+};
+use crate::{segment::Segment, seq::SeqNum};
+
+/// The word of a flow that begins with a SYN of the originator.
+#[inline(always)]
+pub(super) fn begun_by_syn(word: Word) -> Word {
+    word.with_outcome(Outcome::InProgress)
+        .with_state(Role::Originator, State::SynSent)
+        .with_state(Role::Responder, State::Listen)
+        .with_of(Mark::IsnSeen, Role::Originator)
+        .with_of(Mark::Seen, Role::Originator)
+}
+
+/// The word of a flow that is first seen by the responder's SYN-ACK.
+#[inline(always)]
+pub(super) fn begun_by_synack(word: Word) -> Word {
+    word.with_outcome(Outcome::InProgress)
+        .with_state(Role::Originator, State::SynSent)
+        .with_state(Role::Responder, State::SynReceived)
+        .with_of(Mark::IsnSeen, Role::Responder)
+        .with_of(Mark::Seen, Role::Responder)
+        .with(Mark::Inferred)
+}
+
+#[inline(always)]
+pub(super) fn on_syn(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+    if word.has_of(Mark::IsnSeen, from) {
+        let repeats = segment.seq == sent.sender.isn.get();
+        let answered = word.has_of(Mark::IsnSeen, from.opposite());
+        return match (repeats, answered, from) {
+            (true, false, Role::Originator) => Verdict::Accept(word.with(Mark::SynRepeated), Note::SynRepeated),
+            (true, _, _) => Verdict::Accept(word.with(Mark::SynRepeated), Note::LateRepetition),
+            // A new attempt on the same ports, before the first was answered.
+            (false, false, _) => Verdict::Reincarnate,
+            // The responder, in SYN-RECEIVED, answers such a SYN with an ACK and goes on waiting (RFC 9293, 3.10.7.4).
+            (false, true, _) => Verdict::Stale,
+        };
+    }
+    match from {
+        // Simultaneous open: each end has sent its SYN before it had the other's.
+        Role::Responder => Verdict::Accept(
+            word.with_state(Role::Originator, State::SynReceived)
+                .with_state(Role::Responder, State::SynReceived)
+                .with_of(Mark::IsnSeen, from),
+            Note::Nothing,
+        ),
+        // The SYN of a flow whose SYN-ACK was seen first.
+        Role::Originator if segment.end() == sent.receiver.acked.get() => {
+            Verdict::Accept(word.with_of(Mark::IsnSeen, from), Note::Nothing)
+        }
+        Role::Originator => Verdict::Stale,
+    }
+}
+
+#[inline(always)]
+pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+    if word.has_of(Mark::IsnSeen, from.opposite()) && !covers_syn(segment.ack, sent) {
+        // "If the segment acknowledgment is not acceptable, form a reset segment" (RFC 9293, 3.10.7.3): the
+        // receiver will; this answers some other SYN.
+        return Verdict::Stale;
+    }
+    let own = word.state(from);
+    let peer = word.state(from.opposite());
+    match (from, own, peer) {
+        (_, State::SynReceived, State::SynReceived) => completed_for(word, from.opposite(), Note::Nothing),
+        // The second SYN-ACK of a simultaneous open.
+        (_, State::SynReceived | State::Established, State::SynReceived | State::Established) => {
+            completed_for(word, from.opposite(), Note::SynAckRepeated)
+        }
+        (Role::Responder, State::Listen | State::Unknown, _) => Verdict::Accept(
+            word.with_state(Role::Responder, State::SynReceived).with_of(Mark::IsnSeen, Role::Responder),
+            Note::SynAnswered,
+        ),
+        // Again; also with another number, as a listener does that kept no state (SYN cookies).
+        (Role::Responder, State::SynReceived, _) => {
+            Verdict::Accept(word.with(Mark::SynAckRepeated), Note::SynAckRepeated)
+        }
+        // An originator sends a SYN-ACK only in a simultaneous open.
+        (Role::Originator, _, _) | (Role::Responder, _, _) => Verdict::Stale,
+    }
+}
+
+/// FIN, data or a plain ACK while the handshake is in progress.
+#[inline(always)]
+pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+    let peer_answered = word.has_of(Mark::IsnSeen, from.opposite());
+    match from {
+        Role::Originator if peer_answered => {
+            // Only the number after the SYN-ACK's (or after data sent with it) ends the handshake, from the number
+            // after the SYN on; data may come first where the ACK itself was lost.
+            let in_order =
+                !word.has_of(Mark::IsnSeen, from) || !segment.seq.before(sent.sender.isn.get().plus(1));
+            if in_order && covers_syn(segment.ack, sent) {
+                let word = word.with_state(Role::Originator, State::Established);
+                Verdict::Accept(established(word), Note::Completed)
+            } else {
+                Verdict::Stale
+            }
+        }
+        Role::Originator if segment.seq == sent.sender.isn.get().plus(1) => {
+            // The SYN-ACK went another way.
+            if segment.flags.has(crate::segment::Flags::FIN) {
+                let word = word.with_state(Role::Originator, State::Closed).with_state(Role::Responder, State::Closed);
+                return Verdict::Accept(word.with_outcome(Outcome::Abandoned), Note::Nothing);
+            }
+            // Whether the responder exists at all is left open until it is seen.
+            Verdict::Accept(picked_up(word), Note::Nothing)
+        }
+        Role::Originator => Verdict::Stale,
+        // Data right behind the SYN-ACK, before the ACK was seen; or the ACK that ends a simultaneous open.
+        Role::Responder if word.has_of(Mark::IsnSeen, from) && covers_syn(segment.ack, sent) => {
+            match word.state(Role::Originator) {
+                State::SynReceived => completed_for(word, Role::Originator, Note::Nothing),
+                _ => Verdict::Accept(word, Note::Nothing),
+            }
+        }
+        // An ACK instead of a SYN-ACK is a challenge: the responder holds another connection on this tuple
+        // (<https://www.rfc-editor.org/rfc/rfc5961#section-4>).
+        Role::Responder => Verdict::Stale,
+    }
+}
+
+/// In a simultaneous open: this endpoint's SYN is acknowledged. Once both are, the handshake is complete.
+#[inline(always)]
+fn completed_for(word: Word, role: Role, otherwise: Note) -> Verdict {
+    let word = word.with_state(role, State::Established);
+    match word.state(role.opposite()) {
+        State::Established => Verdict::Accept(established(word), Note::Completed),
+        _ => Verdict::Accept(word, otherwise),
+    }
+}
+
+#[inline(always)]
+fn established(word: Word) -> Word {
+    word.with_state(Role::Originator, State::Established)
+        .with_state(Role::Responder, State::Established)
+        .with_outcome(Outcome::Completed)
+}
+
+/// The word of a flow of which the handshake was not seen, or not whole.
+#[inline(always)]
+pub(super) fn picked_up(word: Word) -> Word {
+    word.with_state(Role::Originator, State::Established)
+        .with_state(Role::Responder, State::Established)
+        .with_outcome(Outcome::NotSeen)
+}
+
+/// Whether an acknowledgement number covers the receiver's SYN, and nothing that it has not sent: ISN + 1, or more
+/// where data went with the SYN.
+#[inline(always)]
+pub(super) fn covers_syn(ack: SeqNum, sent: Sent<'_>) -> bool {
+    ack.within(sent.receiver.isn.get().plus(1), sent.receiver.next_seq.get())
+}

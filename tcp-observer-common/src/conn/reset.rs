@@ -1,0 +1,97 @@
+//! Transitions on RST (<https://www.rfc-editor.org/rfc/rfc9293#section-3.5.3>), and which RST counts: one whose
+//! numbers only the ends can know (<https://www.rfc-editor.org/rfc/rfc5961#section-3>).
+
+use super::{
+    handshake::covers_syn,
+    next::{Note, Sent, Verdict},
+    state::{Phase, State},
+    word::{How, Initiator, Mark, Outcome, Role, Word},
+};
+use crate::segment::{Flags, Segment};
+
+/// A RST while the handshake is in progress.
+#[inline(always)]
+pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+    let peer_spoke = word.has_of(Mark::IsnSeen, from.opposite());
+    let acknowledges = segment.flags.has(Flags::ACK) && peer_spoke && covers_syn(segment.ack, sent);
+    // A RST without acknowledgement stands where its sender would send next, or where its peer expects it.
+    let in_place = (word.has_of(Mark::IsnSeen, from)
+        && segment.seq.within(sent.sender.isn.get(), sent.sender.next_seq.get()))
+        || (word.has_of(Mark::Seen, from.opposite()) && peer_acked(word, from) && segment.seq == sent.receiver.acked.get());
+    let outcome = match from {
+        // In SYN-SENT only the acknowledgement of the SYN makes a RST acceptable (RFC 9293, 3.10.7.3).
+        Role::Responder if !word.has_of(Mark::IsnSeen, from) => {
+            if !acknowledges {
+                return Verdict::Stale;
+            }
+            Outcome::Refused
+        }
+        Role::Responder if acknowledges || in_place => Outcome::Reset,
+        Role::Originator if in_place && peer_spoke => Outcome::Reset,
+        Role::Originator if in_place => Outcome::Abandoned,
+        Role::Originator | Role::Responder => return Verdict::Stale,
+    };
+    Verdict::Accept(ended(word, from).with_outcome(outcome), Note::Reset)
+}
+
+/// Whether the peer of `from` has sent an acknowledgement: during a handshake only a SYN-ACK has.
+#[inline(always)]
+fn peer_acked(word: Word, from: Role) -> bool {
+    matches!(word.state(from.opposite()), State::SynReceived | State::Established)
+}
+
+/// A RST on a flow whose handshake is over or was not seen.
+#[inline(always)]
+pub(super) fn after_handshake(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+    if word.phase() == Phase::Closed {
+        // The sender has no connection and says so to each segment that still arrives.
+        return Verdict::Accept(word.with_of(Mark::RstSent, from), Note::Nothing);
+    }
+    if !is_in_window(word, from, segment, sent) {
+        return Verdict::Stale;
+    }
+    let word = match word.phase() {
+        // Both FINs were exchanged: the RST only cuts TIME-WAIT short (<https://www.rfc-editor.org/rfc/rfc1337>).
+        Phase::TimeWait => word,
+        _ => {
+            let initiator = match (word.initiator(), from) {
+                (Initiator::Nobody, Role::Originator) => Initiator::Originator,
+                (Initiator::Nobody, Role::Responder) => Initiator::Responder,
+                (begun, _) => begun,
+            };
+            word.with_close(initiator, How::Rst)
+        }
+    };
+    Verdict::Accept(ended(word, from), Note::Reset)
+}
+
+/// Whether the receiver would take this RST: it stands at the number that the receiver expects, which lies between
+/// what the receiver has acknowledged and what the sender has sent. Beyond that it earns a challenge ACK at most.
+#[inline(always)]
+fn is_in_window(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> bool {
+    let sender_seen = word.has_of(Mark::Seen, from);
+    let receiver_seen = word.has_of(Mark::Seen, from.opposite());
+    let expected_next = sent.sender.next_seq.get();
+    let acked = sent.receiver.acked.get();
+    if sender_seen && segment.seq == expected_next {
+        return true;
+    }
+    // Some stacks reset with the number of their FIN; Linux takes that (`tcp_reset_check`).
+    if word.has_of(Mark::FinSent, from) && segment.seq.plus(1) == expected_next {
+        return true;
+    }
+    match (sender_seen, receiver_seen) {
+        (true, true) => segment.seq.within(acked, expected_next),
+        // The answer to a segment has that segment's acknowledgement number.
+        (false, true) => segment.seq == acked,
+        (_, false) => false,
+    }
+}
+
+/// After a RST neither end has a connection.
+#[inline(always)]
+fn ended(word: Word, from: Role) -> Word {
+    word.with_state(Role::Originator, State::Closed)
+        .with_state(Role::Responder, State::Closed)
+        .with_of(Mark::RstSent, from)
+}

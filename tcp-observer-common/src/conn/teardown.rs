@@ -1,0 +1,104 @@
+//! Transitions after the handshake: acknowledgements and FINs
+//! (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6>).
+//!
+//! A FIN that follows what was already seen counts as received when it passes; one beyond a gap only when its
+//! receiver acknowledges it.
+
+use super::{
+    next::{Note, Sent, Verdict},
+    state::State,
+    word::{How, Initiator, Mark, Outcome, Role, Word},
+};
+use crate::{segment::{Flags, Segment}, seq::SeqNum};
+
+/// A segment with ACK, with or without payload and FIN.
+#[inline(always)]
+pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+    let before = word;
+    let mut word = confirmed(word, from, segment, sent);
+    let acks_fin = word.has_of(Mark::FinSent, from.opposite()) && segment.ack == sent.receiver.next_seq.get();
+    if acks_fin {
+        // Only what was received is acknowledged.
+        word = word
+            .with_state(from.opposite(), word.state(from.opposite()).fin_acknowledged())
+            .with_state(from, word.state(from).fin_received());
+    }
+    if segment.flags.has(Flags::FIN) {
+        word = match fin(word, from, segment, sent, acks_fin) {
+            Some(word) => word,
+            None => return Verdict::Stale,
+        };
+    }
+    let peer_waits = before.state(from.opposite()) == State::TimeWait;
+    Verdict::Accept(word, if peer_waits { Note::TimeWaitRestarted } else { Note::Nothing })
+}
+
+/// The word after a FIN, or `None` where its numbers are out of the receiver's window.
+#[inline(always)]
+fn fin(word: Word, from: Role, segment: &Segment, sent: Sent<'_>, acks_peer_fin: bool) -> Option<Word> {
+    let sender_seen = word.has_of(Mark::Seen, from);
+    let expected_next = sent.sender.next_seq.get();
+    if word.has_of(Mark::FinSent, from) {
+        // A repetition ends at the same number; there is no second end.
+        return if segment.end() == expected_next { Some(word) } else { None };
+    }
+    // Whatever lies before it has passed here as well.
+    let in_order = !sender_seen || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next);
+    if !in_order && !is_in_window(word, from, segment.end(), sent) {
+        return None;
+    }
+    let own = match word.state(from) {
+        // The peer's FIN has passed here, but this one was sent before it arrived: simultaneous close.
+        State::CloseWait if !acks_peer_fin => State::Closing,
+        own => own.fin_sent(),
+    };
+    let crossed = own == State::Closing;
+    let (initiator, how) = match (word.initiator(), from) {
+        _ if crossed => (Initiator::Both, How::Simultaneous),
+        (Initiator::Nobody, Role::Originator) => (Initiator::Originator, How::Fin),
+        (Initiator::Nobody, Role::Responder) => (Initiator::Responder, How::Fin),
+        (begun, _) => (begun, word.how()),
+    };
+    let peer = word.state(from.opposite());
+    let peer = if in_order { peer.fin_received() } else { peer };
+    Some(
+        word.with_state(from, own)
+            .with_state(from.opposite(), peer)
+            .with_of(Mark::FinSent, from)
+            .with_close(initiator, how),
+    )
+}
+
+/// Whether a segment that ends at `end` fits the window that the receiver has advertised, as far as it was seen.
+#[inline(always)]
+fn is_in_window(word: Word, from: Role, end: SeqNum, sent: Sent<'_>) -> bool {
+    if !word.has_of(Mark::Seen, from.opposite()) {
+        return true;
+    }
+    let acked = sent.receiver.acked.get();
+    let window = u32::from(sent.receiver.max_window.get()) << window_shift(word, sent);
+    end.after(acked) && !end.after(acked.plus(window))
+}
+
+/// The shift of the receiver's window: what its SYN said if both SYNs offered one
+/// (<https://www.rfc-editor.org/rfc/rfc7323#section-2.2>), the largest there is where the SYNs were not seen.
+#[inline(always)]
+fn window_shift(word: Word, sent: Sent<'_>) -> u32 {
+    let both_seen = word.has_of(Mark::IsnSeen, Role::Originator) && word.has_of(Mark::IsnSeen, Role::Responder);
+    let (own, peer) = (sent.receiver.window_shift.get(), sent.sender.window_shift.get());
+    match both_seen {
+        false => 14,
+        true if own > 14 || peer > 14 => 0,
+        true => u32::from(own),
+    }
+}
+
+/// For a flow picked up mid-stream: notes that this end has acknowledged what the other was seen to send.
+#[inline(always)]
+fn confirmed(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Word {
+    if !matches!(word.outcome(), Outcome::NotSeen) || !word.has_of(Mark::Seen, from.opposite()) {
+        return word;
+    }
+    let (first, last) = (sent.receiver.isn.get(), sent.receiver.next_seq.get());
+    if segment.ack.within(first, last) { word.with_of(Mark::Confirmed, from) } else { word }
+}

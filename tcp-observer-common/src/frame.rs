@@ -1,0 +1,32 @@
+//! A packet as bytes to be asked for, wherever they lie: in a slice, in an XDP buffer or in an skb.
+//!
+//! The verifier accepts a parser over this trait where it rejects one over `&[u8]`, because each load brings its own
+//! bounds check.
+
+/// A buffer that starts at a link-layer or network-layer header.
+#[expect(clippy::len_without_is_empty, reason = "a frame of length zero is just truncated")]
+pub trait Frame {
+    /// The `N` bytes at `offset`, or `None` where the buffer holds fewer. `N` is 1, 2 or 4.
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// The packet's true length in bytes, which may be more than can be loaded: a capture may have cut it off, and a
+    /// super-packet's length field may be zero.
+    fn len(&self) -> usize;
+
+    /// How many segments the wire carries for this buffer: `gso_segs` of a super-packet, otherwise one.
+    fn wire_segments(&self) -> u32 {
+        1
+    }
+}
+
+impl Frame for [u8] {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.get(offset..)?.first_chunk().copied()
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+}

@@ -1,0 +1,345 @@
+//! From a parsed segment to an updated flow: the one path that kernel, replay and tests share.
+//!
+//! ```text
+//!   find ──► steady? ─yes─► count, advance                        (data and ACKs of established flows end here)
+//!     │         │no
+//!     │         ▼
+//!     │       copy? ─yes─► skip: duplicate
+//!     │         ▼
+//!     │       next() ──► exchange the word ──► note halves and times, count ──► settled now? move to the flows
+//!     ▼
+//!   none: begin a flow among the half-open ones, or skip
+//! ```
+//!
+//! Of the two tables, handshakes in progress and unconfirmed mid-stream pick-ups live in the half-open one, so that
+//! a flood of either cannot take the room of established flows.
+//!
+//! Races, and why they are tolerable. Both directions of a flow may be on two CPUs at once. The word changes by
+//! compare-and-exchange, so each transition happens, and is counted, once. While a flow moves from one table to the
+//! other its word already says that it has left; whoever finds it so looks again in the other table, and counts
+//! `contended` if it is still not there. A segment that found the entry before and writes its half during the move
+//! is lost from that flow's packet count, no more. A retired entry's slot may be reused while a late segment still
+//! writes its half: that flow had ended, and the new one's count is off by one packet.
+
+use core::ops::Deref;
+
+use crate::{
+    conn::{Flow, Mark, Note, Outcome, Role, Sent, Verdict, Word, WordCell, begin, next},
+    counters::{Counters, Eviction, HookDirection, Skip, TableKind, tally},
+    flow::{Address, FlowKey, Side},
+    histogram::{HandshakePart, by_port, by_role},
+    segment::{Segment, SegmentKind},
+};
+
+/// Where a segment was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tap(u32);
+
+impl Tap {
+    /// The hook of an interface, which has an index above zero, in one direction.
+    #[inline(always)]
+    pub const fn new(interface: u32, direction: HookDirection) -> Self {
+        Self(interface << 1 | direction as u32)
+    }
+
+    /// Which way packets pass here.
+    #[inline(always)]
+    pub const fn direction(self) -> HookDirection {
+        HookDirection::from_bits((self.0 & 1) as u8)
+    }
+}
+
+/// Why an entry could not be inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Somebody else has just inserted this key.
+    Exists,
+    Full,
+}
+
+/// A table of flows, shared by all CPUs.
+pub trait Table<A> {
+    type Entry: Deref<Target = Flow>;
+
+    fn find(&self, key: &FlowKey<A>) -> Option<Self::Entry>;
+    /// Copies a flow in, unless the key is there.
+    ///
+    /// # Errors
+    /// When it is, or when there is no room.
+    fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal>;
+    fn remove(&self, key: &FlowKey<A>);
+}
+
+/// The tables of one address family, and which addresses of the family are this host's own.
+pub trait Family<A> {
+    type Table: Table<A>;
+    const FLOWS: TableKind;
+    const HALF_OPEN: TableKind;
+
+    fn flows(&self) -> Self::Table;
+    fn half_open(&self) -> Self::Table;
+    fn is_local(&self, addr: &A) -> bool;
+}
+
+/// What the observer needs of the place it runs in.
+pub trait Host {
+    /// The time in nanoseconds, precisely.
+    fn precise_ns(&self) -> u64;
+    /// The same within a timer tick, for much less.
+    fn coarse_ns(&self) -> u64;
+    /// Exchanges a flow's word if it is still `current`; says whether it was.
+    fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool;
+    /// Lets the caller change this CPU's counters.
+    fn count(&self, change: impl FnOnce(&mut Counters));
+    /// Adds a value to one of the histograms.
+    fn record(&self, histogram: u32, value_ns: u64);
+    /// The counter slot of a responder's port. With `claim` a free slot is given to a port that has none.
+    fn port_slot(&self, port: u16, claim: bool) -> usize;
+    /// Room for one flow that this CPU may write: a flow is too large for the kernel's stack.
+    fn scratch(&self) -> Option<&Flow>;
+}
+
+/// How often a segment looks its flow up again, when other CPUs change it meanwhile.
+const ATTEMPTS: u32 = 3;
+
+/// Takes one segment in: one flow is updated, or the reason why none is comes back.
+///
+/// # Errors
+/// The reason, which the caller counts.
+#[inline(always)]
+pub fn observe<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    side: Side,
+    segment: &Segment,
+    tap: Tap,
+) -> Result<(), Skip> {
+    let mut attempt = 0;
+    while attempt < ATTEMPTS {
+        attempt += 1;
+        let settled = host.flows().find(key);
+        let is_settled = settled.is_some();
+        let done = match settled.or_else(|| host.half_open().find(key)) {
+            Some(flow) => update(host, key, &flow, is_settled, side, segment, tap),
+            None => start(host, key, side, segment, tap),
+        };
+        match done {
+            Done::Updated => {
+                host.count(|counters| {
+                    let wire_segments = u64::from(segment.wire_segments);
+                    counters.segments[tap.direction().index()][segment.kind().index()] += wire_segments;
+                });
+                return Ok(());
+            }
+            Done::Skipped(reason) => return Err(reason),
+            Done::Again => {}
+        }
+    }
+    Err(Skip::Contended)
+}
+
+/// What came of one attempt.
+enum Done {
+    Updated,
+    Skipped(Skip),
+    /// Somebody else was faster: look again.
+    Again,
+}
+
+/// A segment of a flow that is known.
+#[inline(always)]
+fn update<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    flow: &Flow,
+    is_settled: bool,
+    side: Side,
+    segment: &Segment,
+    tap: Tap,
+) -> Done {
+    let word = flow.word.load();
+    let half = flow.half(side);
+    let kind = segment.kind();
+    if word.is_steady() && matches!(kind, SegmentKind::Data | SegmentKind::Ack) && half.tap.get() == tap.0 && is_settled {
+        half.count(segment, host.coarse_ns());
+        half.advance(segment);
+        return Done::Updated;
+    }
+    if word.has(Mark::Retired) || word.is_settled() != is_settled {
+        return Done::Again;
+    }
+    let from = word.role_of(side);
+    if word.has_of(Mark::Seen, from) && half.tap.get() != tap.0 {
+        if !brings_news(word, from, segment, flow) {
+            return Done::Skipped(Skip::Duplicate);
+        }
+        // The path has changed, or this interface lies before the one that was attached first.
+        half.tap.set(tap.0);
+    }
+    let sent = Sent { sender: half, receiver: flow.half(side.opposite()) };
+    let (after, note) = match next(word, from, segment, sent) {
+        Verdict::Accept(after, note) => (after.with_of(Mark::Seen, from), note),
+        Verdict::Stale => return Done::Skipped(Skip::Stale),
+        Verdict::Reincarnate => return reincarnate(host, key, flow, word, is_settled, side, segment, tap),
+    };
+    if after != word && !host.exchange(&flow.word, word, after) {
+        return Done::Again;
+    }
+    let now_ns = if matches!(kind, SegmentKind::Data | SegmentKind::Ack) && word.states() == after.states() {
+        host.coarse_ns()
+    } else {
+        host.precise_ns()
+    };
+    if half.tap.get() == 0 {
+        half.tap.set(tap.0);
+    }
+    half.note(word, from, segment, note, now_ns);
+    flow.times.note(word, after, note, now_ns);
+    account(host, key, flow, word, after, from, note);
+    if after.is_settled() && !is_settled { settle(host, key, flow) } else { Done::Updated }
+}
+
+/// Whether a segment that another hook than its direction's own has seen is no copy: it says what was not said yet.
+#[inline(always)]
+fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
+    let half = flow.half(word.side_of(from));
+    match segment.kind() {
+        SegmentKind::Syn | SegmentKind::SynAck => {
+            !word.has_of(Mark::IsnSeen, from) || segment.seq != half.isn.get()
+        }
+        SegmentKind::Rst => !word.has_of(Mark::RstSent, from),
+        SegmentKind::Fin => !word.has_of(Mark::FinSent, from),
+        SegmentKind::Data | SegmentKind::Ack => {
+            matches!(word.outcome(), Outcome::InProgress)
+                || segment.end().after(half.next_seq.get())
+                || segment.ack.after(half.acked.get())
+        }
+    }
+}
+
+/// The handshake is over, or both directions are confirmed: the flow moves among the settled ones.
+#[inline(always)]
+fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Flow) -> Done {
+    let inserted = host.flows().insert(key, flow);
+    host.half_open().remove(key);
+    match inserted {
+        Ok(()) => Done::Updated,
+        // What is there is this flow's predecessor, which nobody could find any more.
+        Err(Refusal::Exists) => Done::Skipped(Skip::Contended),
+        Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
+    }
+}
+
+/// A segment of a flow that is not known.
+#[inline(always)]
+fn start<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    side: Side,
+    segment: &Segment,
+    tap: Tap,
+) -> Done {
+    let now_ns = host.precise_ns();
+    // A microsecond's sixteen low bits tell incarnations in one slot apart well enough.
+    let Some(word) = begin(key, side, segment, (now_ns >> 10) as u16) else {
+        return Done::Skipped(Skip::UnknownFlow);
+    };
+    let (originator, responder) = (word.side_of(Role::Originator), word.side_of(Role::Responder));
+    let word = if is_local(host, key.addr(originator)) { word.with_of(Mark::Local, Role::Originator) } else { word };
+    let word = if is_local(host, key.addr(responder)) { word.with_of(Mark::Local, Role::Responder) } else { word };
+    let Some(fresh) = host.scratch() else {
+        return Done::Skipped(Skip::Contended);
+    };
+    fresh.start(word, side, segment, now_ns, tap.0);
+    match host.half_open().insert(key, fresh) {
+        Ok(()) => Done::Updated,
+        Err(Refusal::Exists) => Done::Again,
+        Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
+    }
+}
+
+#[inline(always)]
+fn is_local<A: Address, E: Family<A>>(host: &E, addr: &A) -> bool {
+    addr.is_loopback() || host.is_local(addr)
+}
+
+/// A new incarnation of a tuple whose flow is over, or whose attempt is given up. The new one goes in first, where
+/// it has another table to go to, so that a full table costs nobody the old one.
+#[inline(always)]
+fn reincarnate<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    old: &Flow,
+    word: Word,
+    is_settled: bool,
+    side: Side,
+    segment: &Segment,
+    tap: Tap,
+) -> Done {
+    let mut started = Done::Updated;
+    if is_settled {
+        started = start(host, key, side, segment, tap);
+        if let Done::Skipped(_) = started {
+            return started;
+        }
+    }
+    if !host.exchange(&old.word, word, word.with(Mark::Retired)) {
+        return Done::Again;
+    }
+    if matches!(word.outcome(), Outcome::InProgress) {
+        tally::attempt(host, word, key.port(word.side_of(Role::Responder)), Outcome::Abandoned);
+    }
+    let table = if is_settled { E::FLOWS } else { E::HALF_OPEN };
+    host.count(|counters| counters.evictions[table.index()][Eviction::Reused.index()] += 1);
+    if is_settled {
+        host.flows().remove(key);
+        started
+    } else {
+        host.half_open().remove(key);
+        start(host, key, side, segment, tap)
+    }
+}
+
+/// Counts what a transition means.
+#[inline(always)]
+fn account<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    flow: &Flow,
+    before: Word,
+    after: Word,
+    from: Role,
+    note: Note,
+) {
+    let locality = after.locality();
+    match note {
+        Note::SynRepeated | Note::LateRepetition | Note::SynAckRepeated => tally::retransmit(host, note, locality),
+        Note::Reset => tally::reset(host, before, from),
+        Note::Completed | Note::SynAnswered | Note::TimeWaitRestarted | Note::Nothing => {}
+    }
+    if matches!(before.outcome(), Outcome::InProgress) {
+        let port = key.port(after.side_of(Role::Responder));
+        match after.outcome() {
+            Outcome::InProgress | Outcome::NotSeen => {}
+            Outcome::Completed => {
+                let slot = tally::attempt(host, after, port, Outcome::Completed);
+                let repeated = after.has(Mark::SynRepeated) || after.has(Mark::SynAckRepeated);
+                let times = &flow.times;
+                for (part, value) in [
+                    (HandshakePart::SynToSynAck, times.syn_to_synack_ns()),
+                    (HandshakePart::SynAckToAck, times.synack_to_ack_ns()),
+                    (HandshakePart::Total, times.total_ns()),
+                ] {
+                    if let Some(value_ns) = value {
+                        host.record(by_role(part, locality, repeated), value_ns);
+                        host.record(by_port(slot, part, locality), value_ns);
+                    }
+                }
+            }
+            failed => {
+                tally::attempt(host, after, port, failed);
+            }
+        }
+    }
+    tally::close(host, before, after);
+}

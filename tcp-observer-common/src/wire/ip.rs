@@ -1,0 +1,137 @@
+//! IPv4 with options (RFC 791) and IPv6 with a bounded chain of extension headers (RFC 8200).
+//!
+//! Of fragments the first is used, since it has the TCP header, and later ones are skipped. The payload's length is
+//! the header's, never the buffer's, so that Ethernet padding is not payload; a length field of zero means a
+//! super-packet beyond 64 KiB (BIG TCP) or one that a network card will cut up, and the buffer's length counts.
+
+use super::{Network, load_u8, load_u16, load_word};
+use crate::{
+    counters::Skip,
+    flow::{Ipv4, Ipv6},
+    frame::Frame,
+};
+
+const PROTOCOL_TCP: u8 = 6;
+const V4_HEADER_BYTES: usize = 20;
+const V4_FRAGMENT_OFFSET: u16 = 0x1fff;
+const V6_HEADER_BYTES: usize = 40;
+const V6_HOP_BY_HOP: u8 = 0;
+const V6_ROUTING: u8 = 43;
+const V6_FRAGMENT: u8 = 44;
+const V6_AUTHENTICATION: u8 = 51;
+const V6_DESTINATION: u8 = 60;
+const V6_MOBILITY: u8 = 135;
+/// How many extension headers are followed: RFC 8200 lists six kinds, of which one may come twice.
+const MAX_EXTENSIONS: usize = 7;
+
+/// The part of an IP packet that TCP needs.
+pub struct IpPacket<A> {
+    pub source: A,
+    pub destination: A,
+    pub payload_offset: usize,
+    /// The length of the TCP header and its payload, by the IP header.
+    pub payload_bytes: u32,
+}
+
+/// An IP packet without a link layer: the version says which.
+#[inline(always)]
+pub(super) fn network<F: Frame + ?Sized>(frame: &F) -> Result<(Network, usize), Skip> {
+    match load_u8(frame, 0)? >> 4 {
+        4 => Ok((Network::Ipv4, 0)),
+        6 => Ok((Network::Ipv6, 0)),
+        _ => Err(Skip::NotIp),
+    }
+}
+
+#[inline(always)]
+pub(super) fn v4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket<Ipv4>, Skip> {
+    let version_and_length = load_u8(frame, offset)?;
+    let header_bytes = usize::from(version_and_length & 0x0f) * 4;
+    if version_and_length >> 4 != 4 || header_bytes < V4_HEADER_BYTES {
+        return Err(Skip::BadHeader);
+    }
+    let total_bytes = usize::from(load_u16(frame, offset + 2)?);
+    let fragment = load_u16(frame, offset + 6)?;
+    let protocol = load_u8(frame, offset + 9)?;
+    let source = [load_word(frame, offset + 12)?];
+    let destination = [load_word(frame, offset + 16)?];
+    if protocol != PROTOCOL_TCP {
+        return Err(Skip::NotTcp);
+    }
+    if fragment & V4_FRAGMENT_OFFSET != 0 {
+        return Err(Skip::Fragment);
+    }
+    let available_bytes = frame.len().saturating_sub(offset);
+    let total_bytes = if total_bytes == 0 { available_bytes } else { total_bytes };
+    if total_bytes < header_bytes {
+        return Err(Skip::BadHeader);
+    }
+    if total_bytes > available_bytes {
+        return Err(Skip::Truncated);
+    }
+    Ok(IpPacket {
+        source,
+        destination,
+        payload_offset: offset + header_bytes,
+        payload_bytes: (total_bytes - header_bytes) as u32,
+    })
+}
+
+#[inline(always)]
+pub(super) fn v6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket<Ipv6>, Skip> {
+    if load_u8(frame, offset)? >> 4 != 6 {
+        return Err(Skip::BadHeader);
+    }
+    let stated_bytes = usize::from(load_u16(frame, offset + 4)?);
+    let source = address(frame, offset + 8)?;
+    let destination = address(frame, offset + 24)?;
+    let available_bytes = frame.len().saturating_sub(offset + V6_HEADER_BYTES);
+    // Zero: a jumbogram (RFC 2675), or Linux's BIG TCP with or without the hop-by-hop option that says so.
+    let stated_bytes = if stated_bytes == 0 { available_bytes } else { stated_bytes };
+    if stated_bytes > available_bytes {
+        return Err(Skip::Truncated);
+    }
+    let mut next_header = load_u8(frame, offset + 6)?;
+    let mut extension_bytes = 0;
+    let mut extensions = 0;
+    while next_header != PROTOCOL_TCP {
+        if extensions == MAX_EXTENSIONS {
+            return Err(Skip::BadHeader);
+        }
+        extensions += 1;
+        let at = offset + V6_HEADER_BYTES + extension_bytes;
+        let length = match next_header {
+            V6_HOP_BY_HOP | V6_ROUTING | V6_DESTINATION | V6_MOBILITY => (usize::from(load_u8(frame, at + 1)?) + 1) * 8,
+            // RFC 4302 counts in words of four bytes, less two.
+            V6_AUTHENTICATION => (usize::from(load_u8(frame, at + 1)?) + 2) * 4,
+            V6_FRAGMENT => {
+                if load_u16(frame, at + 2)? >> 3 != 0 {
+                    return Err(Skip::Fragment);
+                }
+                8
+            }
+            _ => return Err(Skip::NotTcp),
+        };
+        next_header = load_u8(frame, at)?;
+        extension_bytes += length;
+    }
+    if extension_bytes > stated_bytes {
+        return Err(Skip::BadHeader);
+    }
+    Ok(IpPacket {
+        source,
+        destination,
+        payload_offset: offset + V6_HEADER_BYTES + extension_bytes,
+        payload_bytes: (stated_bytes - extension_bytes) as u32,
+    })
+}
+
+#[inline(always)]
+fn address<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ipv6, Skip> {
+    Ok([
+        load_word(frame, offset)?,
+        load_word(frame, offset + 4)?,
+        load_word(frame, offset + 8)?,
+        load_word(frame, offset + 12)?,
+    ])
+}

@@ -1,0 +1,95 @@
+//! Bytes in, meaning out: link layer, network layer, TCP header.
+//!
+//! Every function here takes any bytes whatever and answers with what they say or with the [`Skip`] reason why they
+//! say nothing. None of them panics, loops without a bound, or believes a length that the buffer contradicts.
+//! Checksums are not verified: offloading leaves them unset on the way out.
+
+mod ethernet;
+mod ip;
+mod options;
+mod tcp;
+
+pub use ethernet::Network;
+pub use ip::IpPacket;
+
+use crate::{
+    counters::Skip,
+    flow::{Address, FlowKey, Side},
+    frame::Frame,
+    segment::Segment,
+};
+
+/// What a frame begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    Ethernet,
+    /// A device without a link-layer header: an IP packet, which its version field tells apart.
+    Ip,
+}
+
+/// The network-layer header of a frame, and its offset.
+///
+/// # Errors
+/// [`Skip::NotIp`] or [`Skip::Truncated`].
+#[inline(always)]
+pub fn network<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<(Network, usize), Skip> {
+    match link {
+        Link::Ethernet => ethernet::network(frame),
+        Link::Ip => ip::network(frame),
+    }
+}
+
+/// The TCP segment of an IPv4 packet: its flow, the side that sent it, and what it says.
+///
+/// # Errors
+/// The reason why there is none.
+#[inline(always)]
+pub fn segment4<F: Frame + ?Sized>(
+    frame: &F,
+    offset: usize,
+) -> Result<(FlowKey<crate::flow::Ipv4>, Side, Segment), Skip> {
+    segment(frame, ip::v4(frame, offset)?)
+}
+
+/// The same of an IPv6 packet.
+///
+/// # Errors
+/// The reason why there is none.
+#[inline(always)]
+pub fn segment6<F: Frame + ?Sized>(
+    frame: &F,
+    offset: usize,
+) -> Result<(FlowKey<crate::flow::Ipv6>, Side, Segment), Skip> {
+    segment(frame, ip::v6(frame, offset)?)
+}
+
+#[inline(always)]
+fn segment<F: Frame + ?Sized, A: Address>(frame: &F, ip: IpPacket<A>) -> Result<(FlowKey<A>, Side, Segment), Skip> {
+    let (source_port, destination_port, segment) = tcp::segment(frame, ip.payload_offset, ip.payload_bytes)?;
+    let (key, side) = FlowKey::of(ip.source, source_port, ip.destination, destination_port);
+    Ok((key, side, segment))
+}
+
+#[inline(always)]
+fn load_u8<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<u8, Skip> {
+    frame.load::<1>(offset).map(|[byte]| byte).ok_or(Skip::Truncated)
+}
+
+#[inline(always)]
+fn load_u16<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<u16, Skip> {
+    frame.load(offset).map(u16::from_be_bytes).ok_or(Skip::Truncated)
+}
+
+#[inline(always)]
+fn load_u32<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<u32, Skip> {
+    frame.load(offset).map(u32::from_be_bytes).ok_or(Skip::Truncated)
+}
+
+/// An address word, left in network order.
+#[inline(always)]
+fn load_word<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<u32, Skip> {
+    frame.load(offset).map(u32::from_ne_bytes).ok_or(Skip::Truncated)
+}
+
+#[cfg(test)]
+mod tests;

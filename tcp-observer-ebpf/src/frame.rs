@@ -1,0 +1,110 @@
+//! Packets where the kernel keeps them: an XDP buffer and an skb, behind the core's [`Frame`].
+//!
+//! Each load brings the bounds check that the verifier asks for. Only the linear part is looked at; where an skb's
+//! headers lie beyond it, the entry pulls them in and parses again.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::bpf_xdp_get_buff_len,
+    programs::{TcContext, XdpContext},
+};
+use tcp_observer_common::frame::Frame;
+
+/// The linear bytes of a packet, as two addresses that the verifier tracks.
+struct Linear {
+    start: usize,
+    end: usize,
+}
+
+impl Linear {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let at = self.start + offset;
+        if at + N > self.end {
+            return None;
+        }
+        // One load of N bytes: as an array the compiler, which takes BPF to need alignment, would fetch single bytes
+        // and shift them together. Both JITs of interest and the verifier allow unaligned packet access.
+        let mut bytes = [0; N];
+        // SAFETY: N bytes at `at` were just found to lie within the packet.
+        unsafe {
+            match N {
+                1 => bytes.copy_from_slice(&(*(at as *const u8)).to_ne_bytes()),
+                2 => bytes.copy_from_slice(&(*(at as *const u16)).to_ne_bytes()),
+                4 => bytes.copy_from_slice(&(*(at as *const u32)).to_ne_bytes()),
+                _ => return None,
+            }
+        }
+        Some(bytes)
+    }
+}
+
+/// A packet at an XDP hook.
+pub struct XdpFrame<'a> {
+    context: &'a XdpContext,
+    linear: Linear,
+}
+
+impl<'a> XdpFrame<'a> {
+    #[inline(always)]
+    pub fn new(context: &'a XdpContext) -> Self {
+        Self { context, linear: Linear { start: context.data(), end: context.data_end() } }
+    }
+}
+
+impl Frame for XdpFrame<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.linear.load(offset)
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        // Fragments included (helper since 5.18, as are XDP fragments themselves).
+        // SAFETY: the context is this program's own.
+        unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
+    }
+}
+
+/// A packet at a tc hook.
+pub struct TcFrame<'a> {
+    context: &'a TcContext,
+    linear: Linear,
+}
+
+impl<'a> TcFrame<'a> {
+    #[inline(always)]
+    pub fn new(context: &'a TcContext) -> Self {
+        Self { context, linear: Linear { start: context.data(), end: context.data_end() } }
+    }
+
+    /// Whether part of the packet lies beyond the linear bytes.
+    #[inline(always)]
+    pub fn has_more(&self) -> bool {
+        self.linear.end - self.linear.start < self.context.len() as usize
+    }
+
+    #[inline(always)]
+    fn skb(&self) -> *const __sk_buff {
+        self.context.skb.skb
+    }
+}
+
+impl Frame for TcFrame<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.linear.load(offset)
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.context.len() as usize
+    }
+
+    #[inline(always)]
+    fn wire_segments(&self) -> u32 {
+        // SAFETY: the context is this program's own; the field is there since 5.1.
+        let gso_segments = unsafe { (*self.skb()).gso_segs };
+        if gso_segments > 1 { gso_segments } else { 1 }
+    }
+}

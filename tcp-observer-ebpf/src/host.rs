@@ -1,0 +1,161 @@
+//! The kernel as the core's [`Host`]: clocks, atomic words, per-CPU counters.
+
+use core::{
+    intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg},
+    ptr::read_volatile,
+};
+
+use aya_ebpf::{
+    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+    maps::HashMap,
+};
+use tcp_observer_common::{
+    conn::{Flow, Word, WordCell},
+    counters::{Counters, PORT_SLOTS, TableKind},
+    flow::{Ipv4, Ipv6},
+    observer::{Family, Host},
+};
+
+use crate::maps::{
+    CLOCK, COUNTERS, FLOWS_IPV4, FLOWS_IPV6, FlowTable, HALF_OPEN_IPV4, HALF_OPEN_IPV6, HANDSHAKES, LOCAL_IPV4,
+    LOCAL_IPV6, PORTS, SCRATCH,
+};
+
+/// Set at load by tests, which then put the time into [`CLOCK`]. The verifier knows its value and drops the branch.
+#[unsafe(no_mangle)]
+static CLOCK_INJECTED: u8 = 0;
+
+/// Who counts: packets and the sweep have blocks of their own, since a packet may interrupt the sweep between
+/// reading a counter and writing it back.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Kernel {
+    Packets = 0,
+    Sweep = 1,
+}
+
+#[inline(always)]
+fn injected_ns() -> Option<u64> {
+    // SAFETY: a load-time constant of one byte.
+    let injected = unsafe { read_volatile(&raw const CLOCK_INJECTED) } != 0;
+    if injected { CLOCK.get(0).copied() } else { None }
+}
+
+impl Host for Kernel {
+    #[inline(always)]
+    fn precise_ns(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        injected_ns().unwrap_or_else(|| unsafe { bpf_ktime_get_ns() })
+    }
+
+    #[inline(always)]
+    fn coarse_ns(&self) -> u64 {
+        // SAFETY: a helper without arguments (since 5.11).
+        injected_ns().unwrap_or_else(|| unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool {
+        // SAFETY: the word lies in a map, aligned to eight bytes, and changes by this operation only.
+        unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word.0.as_ptr(), current.0, new.0).1 }
+    }
+
+    #[inline(always)]
+    fn count(&self, change: impl FnOnce(&mut Counters)) {
+        if let Some(counters) = COUNTERS.get_ptr_mut(*self as u32) {
+            // SAFETY: this CPU's own block, and nothing that writes it interrupts another that does.
+            change(unsafe { &mut *counters });
+        }
+    }
+
+    #[inline(always)]
+    fn record(&self, histogram: u32, value_ns: u64) {
+        if let Some(histogram) = HANDSHAKES.get_ptr_mut(histogram) {
+            // SAFETY: as in `count`; the sweep records nothing.
+            unsafe { (*histogram).record(value_ns) };
+        }
+    }
+
+    #[inline(always)]
+    fn port_slot(&self, port: u16, claim: bool) -> usize {
+        let Some(ports) = PORTS.get_ptr_mut(0) else {
+            return PORT_SLOTS;
+        };
+        let port = u64::from(port);
+        // SAFETY: the map's only entry; slots change from zero once, by exchange.
+        let claim = claim && port < unsafe { read_volatile(&raw const (*ports).first_ephemeral) };
+        let mut slot = 0;
+        while slot < PORT_SLOTS {
+            // SAFETY: the index is below the array's length.
+            let cell = unsafe { (&raw mut (*ports).slots).cast::<u64>().add(slot) };
+            // SAFETY: as above.
+            let mut taken_by = unsafe { read_volatile(cell) };
+            if taken_by == 0 {
+                if !claim {
+                    return PORT_SLOTS;
+                }
+                // SAFETY: aligned to eight bytes, in a map.
+                let (found, won) = unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(cell, 0, port) };
+                taken_by = if won { port } else { found };
+            }
+            if taken_by == port {
+                return slot;
+            }
+            slot += 1;
+        }
+        PORT_SLOTS
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<&Flow> {
+        // SAFETY: this CPU's own, of a flow's size and alignment; packets do not interrupt each other.
+        SCRATCH.get_ptr_mut(0).map(|bytes| unsafe { &*bytes.cast::<Flow>() })
+    }
+}
+
+impl Family<Ipv4> for Kernel {
+    type Table = FlowTable<Ipv4>;
+    const FLOWS: TableKind = TableKind::FlowsIpv4;
+    const HALF_OPEN: TableKind = TableKind::HalfOpenIpv4;
+
+    #[inline(always)]
+    fn flows(&self) -> Self::Table {
+        FlowTable(&FLOWS_IPV4)
+    }
+
+    #[inline(always)]
+    fn half_open(&self) -> Self::Table {
+        FlowTable(&HALF_OPEN_IPV4)
+    }
+
+    #[inline(always)]
+    fn is_local(&self, addr: &Ipv4) -> bool {
+        holds(&LOCAL_IPV4, addr)
+    }
+}
+
+impl Family<Ipv6> for Kernel {
+    type Table = FlowTable<Ipv6>;
+    const FLOWS: TableKind = TableKind::FlowsIpv6;
+    const HALF_OPEN: TableKind = TableKind::HalfOpenIpv6;
+
+    #[inline(always)]
+    fn flows(&self) -> Self::Table {
+        FlowTable(&FLOWS_IPV6)
+    }
+
+    #[inline(always)]
+    fn half_open(&self) -> Self::Table {
+        FlowTable(&HALF_OPEN_IPV6)
+    }
+
+    #[inline(always)]
+    fn is_local(&self, addr: &Ipv6) -> bool {
+        holds(&LOCAL_IPV6, addr)
+    }
+}
+
+#[inline(always)]
+fn holds<K>(set: &HashMap<K, u8>, key: &K) -> bool {
+    set.get_ptr(key).is_some()
+}

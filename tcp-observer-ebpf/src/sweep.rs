@@ -1,0 +1,90 @@
+//! The sweep over the tables. The agent runs it through `BPF_PROG_TEST_RUN`; it is attached to nothing.
+//!
+//! It goes through the tables inside the kernel (`bpf_for_each_map_elem`, 5.13), so that no flow is copied out and an
+//! entry is judged and removed on the spot.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{helpers::generated::bpf_for_each_map_elem, maps::HashMap, programs::TcContext};
+use tcp_observer_common::{
+    abi::Layout,
+    conn::Flow,
+    counters::TableKind,
+    flow::{Address, FlowKey, Ipv4, Ipv6},
+    observer::{Family, Host, Table},
+    sweep::sweep_entry,
+};
+
+use crate::{
+    host::Kernel,
+    maps::{FLOWS_IPV4, FLOWS_IPV6, FlowBytes, HALF_OPEN_IPV4, HALF_OPEN_IPV6, LAYOUT},
+};
+
+/// What a callback is given besides the entry.
+struct Round {
+    now_ns: u64,
+    /// Whether the table is the half-open one.
+    half_open: u64,
+}
+
+/// Sweeps the half-open tables, or all. The frame's fifteenth byte says which: 1 or 2.
+#[inline(always)]
+pub fn sweep(context: &TcContext) {
+    let (start, end) = (context.data(), context.data_end());
+    if start + 15 > end {
+        return;
+    }
+    // SAFETY: just found to lie within the frame.
+    let all = unsafe { *((start + 14) as *const u8) } == 2;
+    let now_ns = Kernel::Sweep.precise_ns();
+    sweep_table(&HALF_OPEN_IPV4, visit::<Ipv4>, Round { now_ns, half_open: 1 });
+    sweep_table(&HALF_OPEN_IPV6, visit::<Ipv6>, Round { now_ns, half_open: 1 });
+    if all {
+        sweep_table(&FLOWS_IPV4, visit::<Ipv4>, Round { now_ns, half_open: 0 });
+        sweep_table(&FLOWS_IPV6, visit::<Ipv6>, Round { now_ns, half_open: 0 });
+    }
+}
+
+type Visit<A> = extern "C" fn(*mut c_void, *const FlowKey<A>, *mut FlowBytes, *mut Round) -> i64;
+
+#[inline(always)]
+fn sweep_table<A>(table: &'static HashMap<FlowKey<A>, FlowBytes>, visit: Visit<A>, mut round: Round) {
+    // SAFETY: the callback has the signature that the helper asks for, and the round outlives the call.
+    unsafe {
+        bpf_for_each_map_elem(
+            ptr::from_ref(table).cast_mut().cast(),
+            visit as *mut c_void,
+            (&raw mut round).cast(),
+            0,
+        );
+    }
+}
+
+extern "C" fn visit<A: Address>(
+    _map: *mut c_void,
+    key: *const FlowKey<A>,
+    entry: *mut FlowBytes,
+    round: *mut Round,
+) -> i64
+where
+    Kernel: Family<A>,
+{
+    const GO_ON: i64 = 0;
+    let Some(layout) = LAYOUT.get(0) else {
+        return GO_ON;
+    };
+    let layout: &Layout = layout;
+    // SAFETY: the kernel hands over an entry of the table and the round of the caller.
+    let (key, flow, round) = unsafe { (&*key, &*entry.cast::<Flow>(), &*round) };
+    let host = Kernel::Sweep;
+    let half_open = round.half_open != 0;
+    let kind: TableKind = if half_open { <Kernel as Family<A>>::HALF_OPEN } else { <Kernel as Family<A>>::FLOWS };
+    if sweep_entry(&host, kind, key, flow, round.now_ns, &layout.limits) {
+        if half_open {
+            Family::<A>::half_open(&host).remove(key);
+        } else {
+            Family::<A>::flows(&host).remove(key);
+        }
+    }
+    GO_ON
+}
