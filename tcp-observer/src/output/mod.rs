@@ -3,4 +3,5 @@
 //! Architecture invariant: outputs are functions of a [`Snapshot`](crate::snapshot::Snapshot) and cannot tell the
 //! kernel from a capture.
 
+pub mod http;
 pub mod metrics;
