@@ -72,10 +72,7 @@ fn perform(task: Task) -> Result<ExitCode> {
             let agent = build::everything(&workspace, release)?;
             println!("{}", agent.display());
         }
-        Task::Run { arguments } => {
-            let agent = build::everything(&workspace, true)?;
-            return Err(run::become_agent(&agent, &arguments));
-        }
+        Task::Run { arguments } => match run::run(&workspace, &arguments)? {},
         Task::Test { only } => return Ok(test::run(&workspace, &only)),
     }
     Ok(ExitCode::SUCCESS)

@@ -86,13 +86,12 @@ pub fn is_root() -> bool {
 }
 
 /// A command that will run as root: directly, or through `sudo`.
-pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
+pub fn as_root(purpose: &str, program: impl AsRef<OsStr>) -> Result<Command> {
     if is_root() {
         return Ok(Command::new(program));
     }
-    let Some(sudo) = find("sudo") else {
-        bail!("`{}` needs root and there is no `sudo` here; run this as root", program.as_ref().display());
-    };
+    let sudo =
+        find("sudo").with_context(|| format!("{purpose} needs root and there is no `sudo`; run this as root"))?;
     let mut command = Command::new(sudo);
     command.arg(program);
     Ok(command)

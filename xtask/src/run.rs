@@ -1,18 +1,15 @@
-//! `cargo xtask run`: become the agent.
+//! `cargo xtask run`: build, then become the agent.
 
-use std::{ffi::OsString, os::unix::process::CommandExt, path::Path};
+use std::{convert::Infallible, ffi::OsString, os::unix::process::CommandExt};
 
-use anyhow::Error;
+use anyhow::{Context, Result};
 
-use crate::process;
+use crate::{build, process, workspace::Workspace};
 
 /// Replaces this process by the agent, so that signals and the exit code are the agent's. Returns only on failure.
-pub fn become_agent(agent: &Path, arguments: &[OsString]) -> Error {
-    match process::as_root(agent) {
-        Ok(mut command) => {
-            let error = command.arg("run").args(arguments).exec();
-            Error::new(error).context(format!("cannot start `{}`", process::describe(&command)))
-        }
-        Err(error) => error,
-    }
+pub fn run(workspace: &Workspace, arguments: &[OsString]) -> Result<Infallible> {
+    let mut command = process::as_root("the agent", workspace.agent(true))?;
+    build::everything(workspace, true)?;
+    let error = command.arg("run").args(arguments).exec();
+    Err(error).with_context(|| format!("cannot start `{}`", process::describe(&command)))
 }

@@ -143,7 +143,7 @@ fn kernel_tests(workspace: &Workspace, command: &mut Command) -> Outcome {
         Err(error) => return Err(error).into(),
     };
     if !process::is_root() {
-        if let Err(error) = process::as_root("cargo test") {
+        if let Err(error) = process::as_root("running the kernel tests", "cargo") {
             return Err(error).into();
         }
         command.args(["--config", r#"target."cfg(unix)".runner = ["sudo", "-E"]"#]);

@@ -1,8 +1,8 @@
 //! The commands that the kernel tests call, and the Debian packages that bring them.
 
-use std::{fs, process::Command};
+use std::fs;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::process;
 
@@ -61,10 +61,7 @@ pub fn ensure_test_commands() -> Result<()> {
         bail!("setup failed at the commands of the kernel tests: {}", explain(&missing));
     }
     eprintln!("setup: installing {list} for the kernel tests (up to two minutes)");
-    if let Err(error) = install(&packages) {
-        bail!("setup failed at the commands of the kernel tests; try `apt-get install {list}` as root: {error:#}");
-    }
-    Ok(())
+    install(&packages).context("setup failed at the commands of the kernel tests")
 }
 
 pub fn are_debian() -> bool {
@@ -72,12 +69,12 @@ pub fn are_debian() -> bool {
 }
 
 pub fn install(packages: &[&str]) -> Result<()> {
-    let mut command: Command = process::as_root("sh")?;
+    let mut command = process::as_root("installing packages", "sh")?;
     process::run_quietly(command.args(["-c", INSTALL, "install"]).args(packages)).map_err(|error| {
         // The script is ours and long; what went wrong is in apt's own words after it.
         let text = error.to_string();
         let said = text.split_once(" failed (").map_or(text.as_str(), |(_, said)| said);
-        anyhow::anyhow!("apt-get failed ({said}")
+        anyhow!("`apt-get install {}` failed ({said}", packages.join(" "))
     })
 }
 

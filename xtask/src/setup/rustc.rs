@@ -53,9 +53,10 @@ pub fn ensure() -> Result<Rustc> {
     if packages::are_debian() {
         let names = DEBIAN_PACKAGES.join(" ");
         eprintln!("setup: installing {names}: a compiler with its library's source (about a minute)");
-        packages::install(DEBIAN_PACKAGES)?;
-        if let Some(rustc) = first_fit(&self::candidates()) {
-            return Ok(rustc);
+        match packages::install(DEBIAN_PACKAGES) {
+            Ok(()) if let Some(rustc) = first_fit(&self::candidates()) => return Ok(rustc),
+            Ok(()) => eprintln!("setup: {names} are installed, and do not fit"),
+            Err(error) => eprintln!("setup: {error:#}"),
         }
     }
     bail!("{}", explain_misfits(&self::candidates()))
