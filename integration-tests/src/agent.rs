@@ -91,6 +91,12 @@ impl<'n> Agent<'n> {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Ends it without a chance to clean up.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
     /// Runs another command of the same program against this agent.
     pub fn command(&self, subcommand: &str, arguments: &[&str]) -> Finished {
         let mut command = self.namespace.command(binary());
