@@ -5,15 +5,22 @@
 //! [`clsact`] for kernels without TCX), then [`sweep`] and [`local`] while it runs. The other commands only need
 //! [`PinnedMaps`].
 
+pub mod attach;
 pub mod bpf;
 pub mod choice;
 pub mod clock;
+pub mod clsact;
 pub mod links;
 pub mod listeners;
+pub mod load;
+pub mod local;
 pub mod lock;
 mod maps;
 pub mod memory;
+pub mod pin;
 pub mod plan;
+pub mod preflight;
 mod snapshot;
+pub mod sweep;
 
 pub use maps::PinnedMaps;

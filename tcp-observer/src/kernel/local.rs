@@ -1,0 +1,102 @@
+//! Tells the kernel programs which addresses are this host's own. Loopback they know by value.
+
+use std::{collections::BTreeSet, io, net::IpAddr, path::Path};
+
+use anyhow::Context;
+use tcp_observer_common::{
+    abi::map,
+    flow::{Address, Ipv4, Ipv6},
+};
+
+use super::{
+    bpf::Plain,
+    maps::{PinnedMap, Pins},
+};
+
+/// The maps of local addresses, and what is in them.
+pub struct LocalAddresses {
+    ipv4: PinnedMap<Ipv4, u8>,
+    ipv6: PinnedMap<Ipv6, u8>,
+    present: BTreeSet<IpAddr>,
+    full: bool,
+}
+
+impl LocalAddresses {
+    /// # Errors
+    /// When nothing is pinned there.
+    pub fn open(pin_dir: &Path) -> anyhow::Result<Self> {
+        let pins = Pins { pin_dir };
+        let (ipv4, ipv6) = (pins.open(map::LOCAL_IPV4)?, pins.open(map::LOCAL_IPV6)?);
+        Ok(Self { ipv4, ipv6, present: BTreeSet::new(), full: false })
+    }
+
+    /// Makes the maps say these addresses and no others.
+    ///
+    /// # Errors
+    /// When a map cannot be written for another reason than being full, which is a warning.
+    pub fn keep(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
+        let (gone, came): (Vec<_>, Vec<_>) = (
+            self.present.difference(addresses).copied().collect(),
+            addresses.difference(&self.present).copied().collect(),
+        );
+        for address in gone {
+            self.change(address, false).with_context(|| format!("cannot forget local address {address}"))?;
+            self.present.remove(&address);
+            self.full = false;
+        }
+        for address in came {
+            match self.change(address, true) {
+                Ok(()) => drop(self.present.insert(address)),
+                Err(error) if error.raw_os_error() == Some(libc::E2BIG) => self.warn_full(address),
+                Err(error) => return Err(error).with_context(|| format!("cannot note local address {address}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn change(&self, address: IpAddr, is_local: bool) -> io::Result<()> {
+        match address {
+            IpAddr::V4(address) => write(&self.ipv4, [u32::from_ne_bytes(address.octets())], is_local),
+            IpAddr::V6(address) => write(&self.ipv6, ipv6_words(address.octets()), is_local),
+        }
+    }
+
+    fn warn_full(&mut self, address: IpAddr) {
+        if !self.full {
+            tracing::warn!("too many local addresses: {address} and others will be taken for remote ones");
+        }
+        self.full = true;
+    }
+}
+
+fn write<A: Address + Plain>(map: &PinnedMap<A, u8>, key: A, is_local: bool) -> io::Result<()> {
+    if key.is_loopback() {
+        return Ok(());
+    }
+    if is_local { map.table.update(&key, &1) } else { map.table.delete(&key).map(drop) }
+}
+
+/// An address in network byte order, as four words in memory order.
+fn ipv6_words(octets: [u8; 16]) -> Ipv6 {
+    let mut words = [0; 4];
+    for (word, four) in words.iter_mut().zip(octets.chunks_exact(4)) {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(four);
+        *word = u32::from_ne_bytes(bytes);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    #[test]
+    fn words_keep_the_bytes_in_network_order() {
+        let words = ipv6_words("2001:db8::2".parse::<Ipv6Addr>().unwrap().octets());
+        assert_eq!(words, [0x2001_0db8_u32.to_be(), 0, 0, 2_u32.to_be()]);
+        assert!(ipv6_words(Ipv6Addr::LOCALHOST.octets()).is_loopback());
+    }
+}

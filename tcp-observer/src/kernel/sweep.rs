@@ -1,0 +1,86 @@
+//! Ends in the tables what silence has ended, by running a kernel program over them from time to time.
+//!
+//! Readers do not depend on it ([`settled_at`](tcp_observer_common::conn::Flow::settled_at) shows them the same), but
+//! counters of timeouts and the room in the tables do. The half-open tables are small and turn over fast; the others
+//! can be swept more rarely. It runs on a thread of its own, since a sweep of a full table keeps it busy for a while.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Context;
+
+use super::bpf;
+
+const HALF_OPEN_EVERY: Duration = Duration::from_secs(1);
+/// Every so many of those, all tables.
+const ALL_EVERY: u32 = 5;
+
+/// What the program reads in the frame that it is run on, after the Ethernet header.
+const WHICH_AT: usize = 14;
+const HALF_OPEN: u8 = 1;
+const ALL: u8 = 2;
+
+/// The sweeping thread. Dropping it ends the thread, after the sweep that it is in.
+pub struct Sweeper {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sweeper {
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(program: OwnedFd) -> anyhow::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("sweep".into())
+            .spawn(move || sweep_until(&stopped, &program))
+            .context("cannot start the sweeping thread")?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; if it did, there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn sweep_until(stopped: &mpsc::Receiver<()>, program: &OwnedFd) {
+    let mut failing = false;
+    for round in 1_u32.. {
+        if !matches!(stopped.recv_timeout(HALF_OPEN_EVERY), Err(RecvTimeoutError::Timeout)) {
+            return;
+        }
+        let which = if round.is_multiple_of(ALL_EVERY) { ALL } else { HALF_OPEN };
+        match sweep(program, which) {
+            Ok(()) => failing = false,
+            Err(error) => {
+                // Said once; it is tried again all the same.
+                if !failing {
+                    tracing::warn!("cannot sweep the tables: {error}; timeouts will be counted late");
+                }
+                failing = true;
+            }
+        }
+    }
+}
+
+fn sweep(program: &OwnedFd, which: u8) -> io::Result<()> {
+    let mut frame = [0; 64];
+    frame[WHICH_AT] = which;
+    loop {
+        match bpf::test_run(program.as_fd(), &frame) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map(|_| ()),
+        }
+    }
+}
