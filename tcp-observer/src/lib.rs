@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod exit;
+pub mod filter;
 pub mod kernel;
 pub mod output;
 pub mod snapshot;
