@@ -4,6 +4,7 @@ pub mod agent;
 pub mod exit;
 pub mod filter;
 pub mod kernel;
+pub mod order;
 pub mod output;
 pub mod snapshot;
 pub mod source;

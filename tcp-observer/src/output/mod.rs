@@ -3,5 +3,9 @@
 //! Architecture invariant: outputs are functions of a [`Snapshot`](crate::snapshot::Snapshot) and cannot tell the
 //! kernel from a capture.
 
+pub mod csv;
 pub mod http;
+mod human;
+pub mod json;
 pub mod metrics;
+pub mod table;
