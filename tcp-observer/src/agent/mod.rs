@@ -6,7 +6,15 @@
 //! presence tells other processes that there is an agent, is pinned last. Attachments belong to the process, so that
 //! even a killed agent leaves none behind where the kernel has links (TCX since 6.6, XDP always).
 
+mod observed;
+mod run;
+mod status;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, bail};
+
+use crate::kernel::{load, memory, preflight};
 
 /// What `tcp-observer run` was asked to do.
 #[derive(Clone, Debug)]
@@ -47,5 +55,12 @@ pub enum Ingress {
 /// # Errors
 /// When the machine, the interfaces or the options do not allow it; nothing stays attached or pinned then.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    anyhow::bail!("the agent cannot run yet (interfaces: {:?})", options.interfaces)
+    memory::check(options, memory::machine_bytes())?;
+    preflight::check()?;
+    if !load::is_built() {
+        bail!("this binary was built without its kernel programs; build it with `cargo xtask build`");
+    }
+    preflight::raise_memlock_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(run::run(options))
 }

@@ -10,10 +10,10 @@ use std::{
 };
 
 use anyhow::Context;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use rtnetlink::{
     MulticastGroup, RouteMessageBuilder,
-    packet_core::NetlinkMessage,
+    packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
@@ -78,7 +78,7 @@ impl Netlink {
         ])
         .context("cannot open a route netlink socket")?;
         tokio::spawn(connection);
-        let changes = messages.map(|(_, _): (NetlinkMessage<RouteNetlinkMessage>, _)| ());
+        let changes = messages.filter_map(|(message, _)| std::future::ready(matters(&message).then_some(())));
         Ok(Self { handle, changes: Box::new(changes) })
     }
 
@@ -91,6 +91,11 @@ impl Netlink {
         if self.changes.next().await.is_none() {
             std::future::pending().await
         }
+    }
+
+    /// Drops word of changes that a reading after this will see anyway.
+    pub fn forget_changes(&mut self) {
+        while let Some(Some(())) = self.changes.next().now_or_never() {}
     }
 
     /// # Errors
@@ -177,6 +182,16 @@ fn framing(layer: LinkLayerType) -> Framing {
         | Layer::Ipgre
         | Layer::Ip6gre => Framing::Ip,
         _ => Framing::Other,
+    }
+}
+
+/// Whether a message may change an inventory: of routes, which a router changes all the time, only default ones do.
+fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route)) => {
+            !default_route(route).is_empty()
+        }
+        _ => true,
     }
 }
 

@@ -6,6 +6,7 @@
 //! line is the agent's process; each further line is an attachment that would outlive it, see [`super::clsact`].
 
 use std::{
+    fmt::Display,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::{
@@ -45,7 +46,7 @@ pub struct Leftover {
 }
 
 impl Lock {
-    /// Takes the lock; what a dead agent noted comes with it.
+    /// Takes the lock. What a dead agent noted comes with it, and stays noted until [`Self::note`] replaces it.
     ///
     /// # Errors
     /// When another agent holds it, with its process.
@@ -53,37 +54,43 @@ impl Lock {
         let path = path_of(pin_dir);
         let cannot = || format!("cannot lock `{}`", path.display());
         fs::create_dir_all(FOLDER).with_context(|| format!("cannot create `{FOLDER}`"))?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(&path)
-            .with_context(cannot)?;
-        match lock_operation(&file, libc::F_OFD_SETLK) {
-            Ok(_) => {}
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
-                let pid = read(&file).map_or(0, |left| left.pid);
-                anyhow::bail!(
-                    "an agent is already running with pin directory `{}` (process {pid}); \
-                     stop it, or choose another one with `--pin-dir`",
-                    pin_dir.display()
-                );
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .open(&path)
+                .with_context(cannot)?;
+            match lock_operation(&file, libc::F_OFD_SETLK) {
+                Ok(_) => {}
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+                    let pid = read(&file).map_or(0, |left| left.pid);
+                    anyhow::bail!(
+                        "an agent is already running with pin directory `{}` (process {pid}); \
+                         stop it, or choose another one with `--pin-dir`",
+                        pin_dir.display()
+                    );
+                }
+                Err(error) => return Err(error).with_context(cannot),
             }
-            Err(error) => return Err(error).with_context(cannot),
+            // An agent that stopped between our opening and our locking has removed the file.
+            if is_same_file(&file, &path) {
+                let leftover = read(&file).filter(|left| left.pid != 0);
+                return Ok((Self { file, path }, leftover));
+            }
         }
-        let leftover = read(&file).filter(|left| left.pid != 0);
-        let lock = Self { file, path };
-        lock.note(&[])?;
-        Ok((lock, leftover))
     }
 
     /// Replaces what the lock file says: this process, and what would outlive it.
-    pub fn note(&self, attachments: &[String]) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note<T: Display>(&self, attachments: &[T]) -> anyhow::Result<()> {
         let mut text = format!("{}\n", std::process::id());
         for line in attachments {
-            text.push_str(line);
+            text.push_str(&line.to_string());
             text.push('\n');
         }
         let write = || {
@@ -100,6 +107,13 @@ impl Lock {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("cannot remove `{}`: {error}", self.path.display());
         }
+    }
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(opened), Ok(there)) => (opened.dev(), opened.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 
@@ -184,8 +198,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tcp-observer-note-{}", std::process::id()));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
         let lock = Lock { file, path };
-        lock.note(&["one".into(), "two".into()]).unwrap();
-        lock.note(&["three".into()]).unwrap();
+        lock.note(&["one", "two"]).unwrap();
+        lock.note(&["three"]).unwrap();
         let left = read(&lock.file).unwrap();
         assert_eq!((left.pid, left.attachments), (std::process::id(), vec!["three".to_owned()]));
         lock.release();

@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod choice;
 pub mod clock;
 pub mod clsact;
+pub mod leftover;
 pub mod links;
 pub mod listeners;
 pub mod load;

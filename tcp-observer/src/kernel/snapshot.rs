@@ -61,8 +61,10 @@ impl Source for PinnedMaps {
 impl PinnedMaps {
     fn totals(&self) -> anyhow::Result<Totals> {
         let mut counters = Counters::ZERO;
-        for block in self.counters.table.lookup_per_cpu(&0, self.cpus).context("cannot read the counters")? {
-            counters.add(&block);
+        // The kernel keeps more than one block for each CPU, so that its programs do not interrupt each other's.
+        for index in 0..self.counters.capacity {
+            let blocks = self.counters.table.lookup_per_cpu(&index, self.cpus).context("cannot read the counters")?;
+            blocks.iter().for_each(|block| counters.add(block));
         }
         let handshakes = (0..HISTOGRAMS).map(|index| self.handshake(index)).collect::<io::Result<_>>();
         let ports = self.ports.table.lookup(&0).context("cannot read the ports")?.unwrap_or_default();
