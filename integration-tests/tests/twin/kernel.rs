@@ -1,0 +1,188 @@
+//! The kernel's half of the twins: the programs, loaded but attached nowhere, with an injected clock.
+
+use std::{fmt::Debug, mem, net::IpAddr};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod, TestRun, TestRunOptions,
+    maps::{Array, HashMap, PerCpuArray},
+    programs::{Program, SchedClassifier, Xdp},
+};
+use integration_tests::{asm::NEXT, object};
+use tcp_observer_common::{
+    abi::{CLOCK_INJECTED, LAYOUT_HASH, Layout, Ports, map, program},
+    conn::Flow,
+    counters::{Counters, PORT_SLOTS},
+    flow::{FlowKey4, FlowKey6},
+    histogram::{HISTOGRAMS, Histogram},
+    limits::Limits,
+};
+
+use crate::{Hook, state::State};
+
+/// The shared types as the words that they are made of, since maps take plain data only.
+type FlowWords = [u64; size_of::<Flow>() / 8];
+type CounterWords = [u64; size_of::<Counters>() / 8];
+type HistogramWords = [u64; size_of::<Histogram>() / 8];
+type PortsWords = [u64; size_of::<Ports>() / 8];
+type LayoutWords = [u64; size_of::<Layout>() / 8];
+
+const XDP_PASS: u32 = 2;
+
+/// Where ports stop being given a counter slot, here and in the replica.
+pub const FIRST_EPHEMERAL: u64 = 32_768;
+
+pub struct Kernel {
+    ebpf: Ebpf,
+}
+
+impl Kernel {
+    #[track_caller]
+    pub fn load(local: &[IpAddr]) -> Self {
+        let injected = 1_u8;
+        let mut loader = EbpfLoader::new();
+        loader.override_global(CLOCK_INJECTED, &injected, true);
+        for table in [map::FLOWS_IPV4, map::FLOWS_IPV6, map::HALF_OPEN_IPV4, map::HALF_OPEN_IPV6] {
+            loader.map_max_entries(table, 4096);
+        }
+        let mut ebpf = loader.load(&object::bytes()).expect("the object loads");
+        for name in [
+            program::XDP_INGRESS,
+            program::TC_INGRESS,
+            program::TC_EGRESS,
+            program::TC_INGRESS_L3,
+            program::TC_EGRESS_L3,
+            program::SWEEP,
+        ] {
+            let loaded = match ebpf.program_mut(name).unwrap_or_else(|| panic!("no program `{name}`")) {
+                Program::Xdp(xdp) => xdp.load(),
+                Program::SchedClassifier(tc) => tc.load(),
+                other => panic!("`{name}` is of an unexpected kind: {other:?}"),
+            };
+            loaded.unwrap_or_else(|error| panic!("`{name}` does not load: {error}"));
+        }
+        let mut kernel = Self { ebpf };
+        for addr in local {
+            match addr {
+                IpAddr::V4(addr) => kernel.put(map::LOCAL_IPV4, addr.octets()),
+                IpAddr::V6(addr) => kernel.put(map::LOCAL_IPV6, addr.octets()),
+            }
+        }
+        let ports = Ports { slots: [0; PORT_SLOTS], first_ephemeral: FIRST_EPHEMERAL };
+        // SAFETY: both are as long, and `Ports` is made of u64 only.
+        kernel.set::<PortsWords>(map::PORTS, unsafe { mem::transmute::<Ports, PortsWords>(ports) });
+        let layout = Layout {
+            hash: LAYOUT_HASH,
+            seed: 1,
+            max_flows: 4096,
+            max_half_open: 4096,
+            agent_pid: std::process::id(),
+            _reserved: 0,
+            started_ns: 1,
+            limits: Limits::DEFAULT,
+        };
+        // SAFETY: both are as long, and `Layout` has no padding.
+        kernel.set::<LayoutWords>(map::LAYOUT, unsafe { mem::transmute::<Layout, LayoutWords>(layout) });
+        kernel
+    }
+
+    pub fn set_clock(&mut self, now_ns: u64) {
+        self.set(map::CLOCK, now_ns);
+    }
+
+    /// Shows a program one packet. It has to let it pass, unchanged.
+    #[track_caller]
+    pub fn take(&mut self, hook: Hook, bytes: &[u8], wire_segments: u32) {
+        let mut after = vec![0; bytes.len() + 64];
+        let context = skb_context(wire_segments);
+        let program = self.ebpf.program_mut(hook.program).expect("loaded before");
+        let mut options = TestRunOptions { data_in: Some(bytes), data_out: Some(&mut after), ..Default::default() };
+        let (result, pass) = match program {
+            Program::Xdp(_) => {
+                let xdp: &mut Xdp = program.try_into().expect("just seen");
+                (xdp.test_run(options), XDP_PASS)
+            }
+            _ => {
+                options.ctx_in = (wire_segments > 1).then_some(&context[..]);
+                let tc: &mut SchedClassifier = program.try_into().expect("all others are tc programs");
+                (tc.test_run(options), NEXT as u32)
+            }
+        };
+        let result = result.unwrap_or_else(|error| panic!("{} with {} bytes: {error:?}", hook.program, bytes.len()));
+        assert_eq!(result.return_value, pass, "the verdict of {} on {bytes:02x?}", hook.program);
+        assert_eq!(&after[..result.data_size_out as usize], bytes, "the packet after {}", hook.program);
+    }
+
+    /// Runs the sweep over all tables.
+    #[track_caller]
+    pub fn sweep(&mut self) {
+        let mut frame = [0_u8; 64];
+        // The fifteenth byte asks for all tables.
+        frame[14] = 2;
+        let program = self.ebpf.program_mut(program::SWEEP).expect("loaded before");
+        let sweep: &mut SchedClassifier = program.try_into().expect("the sweep is a tc program");
+        let options = TestRunOptions { data_in: Some(&frame), ..Default::default() };
+        sweep.test_run(options).expect("the sweep runs");
+    }
+
+    pub fn state(&self) -> State {
+        let mut flows = std::collections::BTreeMap::new();
+        for name in [map::FLOWS_IPV4, map::HALF_OPEN_IPV4] {
+            // SAFETY: a key is 12 bytes, of which any are one.
+            let key = |bytes: [u8; 12]| unsafe { mem::transmute::<[u8; 12], FlowKey4>(bytes) };
+            flows.extend(self.entries(name, key));
+        }
+        for name in [map::FLOWS_IPV6, map::HALF_OPEN_IPV6] {
+            // SAFETY: a key is 36 bytes, of which any are one.
+            let key = |bytes: [u8; 36]| unsafe { mem::transmute::<[u8; 36], FlowKey6>(bytes) };
+            flows.extend(self.entries(name, key));
+        }
+        let mut counters = Counters::ZERO;
+        for words in self.per_cpu::<CounterWords>(map::COUNTERS, 2).into_iter().flatten() {
+            // SAFETY: counters are these words.
+            counters.add(&unsafe { mem::transmute::<CounterWords, Counters>(words) });
+        }
+        let histograms = self.per_cpu::<HistogramWords>(map::HANDSHAKES, HISTOGRAMS).into_iter().map(|cpus| {
+            let mut sum = Histogram::default();
+            for words in cpus {
+                // SAFETY: a histogram is these words.
+                sum.add(&unsafe { mem::transmute::<HistogramWords, Histogram>(words) });
+            }
+            sum
+        });
+        let ports = Array::<_, PortsWords>::try_from(self.ebpf.map(map::PORTS).unwrap()).unwrap().get(&0, 0).unwrap();
+        State { flows, counters, histograms: histograms.collect(), port_slots: ports[..PORT_SLOTS].to_vec() }
+    }
+
+    fn entries<K: Pod, N: Debug>(&self, name: &str, key: impl Fn(K) -> N) -> Vec<(String, String)> {
+        let table = HashMap::<_, K, FlowWords>::try_from(self.ebpf.map(name).unwrap()).unwrap();
+        let entry = |(bytes, words): (K, FlowWords)| {
+            // SAFETY: a flow is 144 bytes aligned to eight, of which any are one.
+            let flow = unsafe { mem::transmute::<FlowWords, Flow>(words) };
+            (State::key(name, &key(bytes)), State::flow(&flow))
+        };
+        table.iter().map(|pair| entry(pair.expect("the table can be read"))).collect()
+    }
+
+    fn per_cpu<V: Pod>(&self, name: &str, count: u32) -> Vec<Vec<V>> {
+        let array = PerCpuArray::<_, V>::try_from(self.ebpf.map(name).unwrap()).unwrap();
+        (0..count).map(|index| array.get(&index, 0).expect("the counters can be read").to_vec()).collect()
+    }
+
+    fn set<V: Pod>(&mut self, name: &str, value: V) {
+        let mut array = Array::<_, V>::try_from(self.ebpf.map_mut(name).unwrap()).unwrap();
+        array.set(0, value, 0).unwrap_or_else(|error| panic!("cannot write `{name}`: {error}"));
+    }
+
+    fn put<K: Pod>(&mut self, name: &str, key: K) {
+        let mut set = HashMap::<_, K, u8>::try_from(self.ebpf.map_mut(name).unwrap()).unwrap();
+        set.insert(key, 1, 0).unwrap_or_else(|error| panic!("cannot write `{name}`: {error}"));
+    }
+}
+
+/// A `struct __sk_buff` (include/uapi/linux/bpf.h) that says nothing but of how many segments the packet is made.
+fn skb_context(wire_segments: u32) -> [u8; 192] {
+    const GSO_SEGS: usize = 164;
+    let mut context = [0; 192];
+    context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&wire_segments.to_ne_bytes());
+    context
+}

@@ -1,0 +1,188 @@
+//! Twins: the same frames through the kernel programs (`BPF_PROG_TEST_RUN`) and through the core in userspace leave
+//! the same tables, counters and histograms, field by field. The time is injected on both sides.
+
+mod hostile;
+mod kernel;
+mod replica;
+mod scenarios;
+mod state;
+mod wrapping;
+
+use std::net::{IpAddr, SocketAddr};
+
+use integration_tests::{frames::Frame, pair::Family, prelude::bounded};
+use kernel::Kernel;
+use replica::Replica;
+use scenarios::{Exchange, Who};
+use state::State;
+use tcp_observer_common::{
+    abi::program,
+    counters::HookDirection::{self, Egress, Ingress},
+    wire::Link,
+};
+
+/// Prime, so that no time is a round number by accident.
+const STEP_NS: u64 = 1_000_003;
+
+/// A program, and what it is to the core.
+#[derive(Clone, Copy, Debug)]
+struct Hook {
+    program: &'static str,
+    link: Link,
+    direction: HookDirection,
+}
+
+const XDP: Hook = Hook { program: program::XDP_INGRESS, link: Link::Ethernet, direction: Ingress };
+const TC_IN: Hook = Hook { program: program::TC_INGRESS, link: Link::Ethernet, direction: Ingress };
+const TC_OUT: Hook = Hook { program: program::TC_EGRESS, link: Link::Ethernet, direction: Egress };
+const L3_IN: Hook = Hook { program: program::TC_INGRESS_L3, link: Link::Ip, direction: Ingress };
+const L3_OUT: Hook = Hook { program: program::TC_EGRESS_L3, link: Link::Ip, direction: Egress };
+
+impl Hook {
+    fn bytes(self, frame: &Frame) -> Vec<u8> {
+        match self.link {
+            Link::Ethernet => frame.bytes(),
+            Link::Ip => frame.packet(),
+        }
+    }
+}
+
+/// Both observers, and a clock for them.
+struct Twins {
+    kernel: Kernel,
+    replica: Replica,
+    now_ns: u64,
+}
+
+impl Twins {
+    #[track_caller]
+    fn new(local: &[IpAddr]) -> Self {
+        // Not so early that a time could be taken for "never".
+        let mut twins = Self { kernel: Kernel::load(local), replica: Replica::new(local), now_ns: 5_000_000_000 };
+        twins.pass(0);
+        twins
+    }
+
+    fn pass(&mut self, ns: u64) {
+        self.now_ns += ns;
+        self.kernel.set_clock(self.now_ns);
+        self.replica.set_clock(self.now_ns);
+    }
+
+    /// The same bytes to both. The kernel's verdict and the packet after it are checked on the way.
+    #[track_caller]
+    fn take(&mut self, hook: Hook, bytes: &[u8], wire_segments: u32) {
+        self.pass(STEP_NS);
+        self.kernel.take(hook, bytes, wire_segments);
+        self.replica.take(hook, bytes, wire_segments);
+    }
+
+    #[track_caller]
+    fn assert_alike(&self, after: &str) {
+        let (kernel, replica) = (self.kernel.state(), self.replica.state());
+        assert!(kernel == replica, "after {after}:\n{}", State::difference(&kernel, &replica));
+    }
+}
+
+/// Who talks in the scenarios.
+fn ends(family: Family, n: u16) -> (SocketAddr, SocketAddr) {
+    (SocketAddr::new(family.host(1), 40_000 + n), SocketAddr::new(family.host(2), 443))
+}
+
+/// Every scenario through one pair of hooks, wrapped in one way: what `inside` sends goes out, the rest comes in.
+#[track_caller]
+fn play(twins: &mut Twins, hooks: [Hook; 2], inside: Who, family: Family, wrap: fn(Frame) -> Frame) {
+    let [ingress, egress] = hooks;
+    for (n, Exchange { name, segments }) in scenarios::all().into_iter().enumerate() {
+        let (client, server) = ends(family, n as u16);
+        for (from, frame) in scenarios::frames(&segments, client, server) {
+            let hook = if from == inside { egress } else { ingress };
+            twins.take(hook, &hook.bytes(&wrap(frame)), 1);
+        }
+        twins.assert_alike(&format!("`{name}` through {hooks:?} from inside {inside:?} over {family:?}"));
+    }
+}
+
+#[test]
+fn every_scenario_leaves_the_same_through_every_program() {
+    let _bound = bounded();
+    for hooks in [[XDP, TC_OUT], [TC_IN, TC_OUT], [L3_IN, L3_OUT]] {
+        for inside in [Who::Client, Who::Server] {
+            for local in [vec![], vec![1], vec![2], vec![1, 2]] {
+                let both = |n: &u8| Family::BOTH.map(|family| family.host(*n));
+                let mut twins = Twins::new(&local.iter().flat_map(both).collect::<Vec<_>>());
+                for family in Family::BOTH {
+                    play(&mut twins, hooks, inside, family, |frame| frame);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_wrapping_leaves_the_same() {
+    let _bound = bounded();
+    for (name, wrap) in wrapping::ALL {
+        println!("{name}");
+        for ingress in [XDP, TC_IN] {
+            let mut twins = Twins::new(&[Family::V4.host(1), Family::V6.host(1)]);
+            for family in Family::BOTH {
+                play(&mut twins, [ingress, TC_OUT], Who::Client, family, wrap);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_silence_ends_is_ended_alike() {
+    let _bound = bounded();
+    let mut twins = Twins::new(&[Family::V4.host(1), Family::V6.host(1)]);
+    for family in Family::BOTH {
+        play(&mut twins, [TC_IN, TC_OUT], Who::Client, family, |frame| frame);
+    }
+    // Past each limit in turn: linger, half open, TIME-WAIT, unconfirmed, and last the five days of established.
+    for seconds in [1, 6, 33, 25, 2, 7, 60, 6, 130, 6, 6 * 86_400, 6] {
+        twins.pass(seconds * 1_000_000_000);
+        twins.kernel.sweep();
+        twins.replica.sweep();
+        twins.assert_alike(&format!("a sweep {seconds} s later"));
+    }
+    assert_eq!(twins.kernel.state().flows.len(), 0, "{:#?}", twins.kernel.state().flows);
+}
+
+/// A copy of each segment at another hook: skipped as such on both sides.
+#[test]
+fn copies_at_another_hook_are_told_alike() {
+    let _bound = bounded();
+    for inside in [Who::Client, Who::Server] {
+        let mut twins = Twins::new(&[Family::V4.host(1)]);
+        for (n, Exchange { name, segments }) in scenarios::all().into_iter().enumerate() {
+            let (client, server) = ends(Family::V4, n as u16);
+            for (from, frame) in scenarios::frames(&segments, client, server) {
+                let hooks = if from == inside { [TC_OUT, TC_IN] } else { [TC_IN, TC_OUT] };
+                for hook in hooks {
+                    twins.take(hook, &frame.bytes(), 1);
+                }
+            }
+            twins.assert_alike(&format!("`{name}` with copies"));
+        }
+    }
+}
+
+#[test]
+fn super_packets_count_as_many_segments() {
+    let _bound = bounded();
+    let (client, server) = ends(Family::V4, 0);
+    let mut twins = Twins::new(&[client.ip()]);
+    let opening = &scenarios::all()[0].segments;
+    for (from, frame) in scenarios::frames(opening, client, server) {
+        twins.take(if from == Who::Client { TC_OUT } else { TC_IN }, &frame.bytes(), 1);
+    }
+    let before = twins.kernel.state().segments();
+    let frame = scenarios::data_after_opening(client, server, 1400);
+    for wire_segments in [1, 2, 45] {
+        twins.take(TC_OUT, &frame.bytes(), wire_segments);
+    }
+    twins.assert_alike("super-packets");
+    assert_eq!(twins.kernel.state().segments() - before, 48);
+}
