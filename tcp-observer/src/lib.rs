@@ -1,11 +1,13 @@
 //! The agent and the command line tool.
 
 pub mod agent;
+pub mod cli;
 pub mod exit;
 pub mod filter;
 pub mod kernel;
 pub mod order;
 pub mod output;
+pub mod selection;
 pub mod snapshot;
 pub mod source;
 pub mod version;

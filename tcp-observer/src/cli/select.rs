@@ -1,0 +1,89 @@
+//! The flags that say which flows are shown: shared by the commands that show any.
+
+use std::time::Duration;
+
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
+use tcp_observer_common::conn::{Locality, Phase};
+
+use crate::{
+    filter::{Filter, Prefix, StateSet},
+    order::Order,
+    selection::Selection,
+};
+
+/// Values of one flag are alternatives, flags combine with and.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Which flows")]
+pub struct SelectArgs {
+    /// State of the local endpoint (of either, where neither or both are local): established, time_wait, …, or ss's
+    /// names and groups: estab, syn-recv, connected, synchronized, bucket, big
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+    states: Vec<StateSet>,
+
+    /// Where the whole flow stands
+    #[arg(long = "phase", value_name = "PHASE", value_delimiter = ',', value_parser = words(Phase::ALL, Phase::label))]
+    phases: Vec<Phase>,
+
+    /// What this host is to the flow
+    #[arg(
+        long = "role",
+        value_name = "ROLE",
+        value_delimiter = ',',
+        value_parser = words(Locality::ALL, Locality::label)
+    )]
+    roles: Vec<Locality>,
+
+    /// Port of either endpoint
+    #[arg(long = "port", value_name = "PORT", value_delimiter = ',')]
+    ports: Vec<u16>,
+
+    /// Address of either endpoint, or a prefix that it is in
+    #[arg(long = "addr", value_name = "CIDR", value_delimiter = ',')]
+    addrs: Vec<Prefix>,
+
+    /// Interface that first saw the flow
+    #[arg(long = "interface", value_name = "NAME")]
+    interfaces: Vec<String>,
+
+    /// First seen at least so long ago: 90s, 5m, 2h
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    older_than: Option<Duration>,
+
+    /// What comes first
+    #[arg(long, value_enum, default_value_t, hide_possible_values = false)]
+    sort: Order,
+
+    /// Show at most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+impl From<SelectArgs> for Selection {
+    fn from(args: SelectArgs) -> Self {
+        let filter = Filter {
+            states: args.states,
+            phases: args.phases,
+            roles: args.roles,
+            ports: args.ports,
+            addrs: args.addrs,
+            interfaces: args.interfaces,
+            older_than: args.older_than,
+        };
+        Self { filter, order: args.sort, limit: args.limit }
+    }
+}
+
+/// Takes one of the words that records use for these values, with hyphens if one prefers.
+fn words<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    label: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let word = move |&value: &T| PossibleValue::new(label(value)).alias(label(value).replace('_', "-"));
+    PossibleValuesParser::new(all.iter().map(word)).try_map(move |typed| {
+        let meant = typed.replace('-', "_");
+        all.iter().copied().find(|&value| label(value) == meant).ok_or("no such value")
+    })
+}

@@ -1,0 +1,101 @@
+//! What is typed, and what is understood.
+
+use clap::{CommandFactory as _, error::ErrorKind};
+use tcp_observer_common::conn::{Locality, Phase};
+
+use super::*;
+use crate::selection::Selection;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split(' '))
+}
+
+fn selection(flags: &str) -> Selection {
+    match parse(&format!("tcp-observer dump {flags}")).unwrap().command {
+        Command::Dump(args) => args.select.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_of_the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn run_without_flags_has_the_documented_defaults() {
+    let Command::Run(args) = parse("tcp-observer run").unwrap().command else { panic!() };
+    let options = agent::Options::from(args);
+    assert_eq!(options.interfaces, [""; 0]);
+    assert_eq!(options.ingress, Ingress::Auto);
+    assert_eq!(options.listen.to_string(), "127.0.0.1:9477");
+    assert_eq!(options.pin_dir.to_str(), Some("/sys/fs/bpf/tcp-observer"));
+    assert_eq!(options.remote_time_wait, Duration::from_secs(60));
+}
+
+#[test]
+fn run_takes_what_it_is_told() {
+    let line = "tcp-observer run -i eth0 --interface veth* --ingress xdp-generic --port 443,80 --port 22 \
+                --max-flows 1000 --listen [::1]:1 --remote-time-wait 4m --log-level info,tcp_observer::agent=debug";
+    let Command::Run(args) = parse(line).unwrap().command else { panic!() };
+    let options = agent::Options::from(args);
+    assert_eq!(options.interfaces, ["eth0", "veth*"]);
+    assert_eq!(options.ingress, Ingress::XdpGeneric);
+    assert_eq!(options.ports, [443, 80, 22]);
+    assert_eq!(options.max_flows, 1000);
+    assert_eq!(options.remote_time_wait, Duration::from_secs(240));
+}
+
+#[test]
+fn filters_repeat_and_take_lists() {
+    let selection = selection(
+        "--state estab,syn-recv --state time_wait --phase half-open --phase time_wait --role client,server --port 80 \
+         --port 443 --addr 192.0.2.0/24,2001:db8::1 --interface eth0 --older-than 5m --sort bytes --limit 10",
+    );
+    let filter = selection.filter;
+    assert_eq!(filter.states.len(), 3);
+    assert_eq!(filter.phases, [Phase::HalfOpen, Phase::TimeWait]);
+    assert_eq!(filter.roles, [Locality::Client, Locality::Server]);
+    assert_eq!(filter.ports, [80, 443]);
+    assert_eq!(filter.addrs.len(), 2);
+    assert_eq!(filter.interfaces, ["eth0"]);
+    assert_eq!(filter.older_than, Some(Duration::from_secs(300)));
+    assert_eq!(selection.limit, Some(10));
+}
+
+#[test]
+fn what_makes_no_sense_is_wrong_usage() {
+    for flags in [
+        "dump --state open",
+        "dump --phase begun",
+        "dump --role peer",
+        "dump --addr 192.0.2",
+        "dump --addr 192.0.2.1/33",
+        "dump --port 65536",
+        "dump --port -1",
+        "dump --older-than 5",
+        "dump --older-than soon",
+        "dump --sort colour",
+        "dump --limit many",
+        "dump -o xml",
+        "summary -o csv",
+        "run --max-flows 0",
+        "run --listen 9477",
+        "run --log-level info=loud",
+        "run --log-level verbose",
+        "run --log-level info,,",
+        "run --ingress sideways",
+        "dump extra",
+        "dance",
+    ] {
+        let error = parse(&format!("tcp-observer {flags}")).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{flags}: {error}");
+        assert!(!matches!(error.kind(), ErrorKind::DisplayHelp), "{flags}");
+    }
+}
+
+#[test]
+fn an_error_names_the_value_and_what_would_do() {
+    let error = parse("tcp-observer dump --state open").unwrap_err().to_string();
+    assert!(error.contains("'open'") && error.contains("established") && error.contains("synchronized"), "{error}");
+}
