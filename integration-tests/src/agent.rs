@@ -45,7 +45,12 @@ impl<'n> Agent<'n> {
     /// Starts `run` with these further arguments, and waits until it says it is well.
     #[track_caller]
     pub fn start(namespace: &'n Namespace, arguments: &[&str]) -> Self {
-        let pin_dir = unused_pin_dir();
+        Self::start_at(namespace, arguments, unused_pin_dir())
+    }
+
+    /// The same with a pin directory that may have been used before.
+    #[track_caller]
+    pub fn start_at(namespace: &'n Namespace, arguments: &[&str], pin_dir: PathBuf) -> Self {
         let mut agent = Self::spawn(namespace, run_command(namespace, &pin_dir, arguments), pin_dir);
         wait_until("the agent to answer /healthz", SOON, || match agent.child.try_wait() {
             Ok(Some(status)) => panic!("the agent ended with {status}:\n{}", agent.stderr()),
