@@ -3,14 +3,7 @@
 //! A flow moves from the half-open table to the settled one. Half-open tables are read first, so that a flow which
 //! moves meanwhile is found twice rather than never; the settled copy wins.
 
-use std::{
-    cell::RefCell,
-    collections::{HashMap, HashSet},
-    ffi::CStr,
-    hash::Hash,
-    io,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::HashSet, ffi::CStr, hash::Hash, io, sync::Arc};
 
 use anyhow::Context;
 use tcp_observer_common::{
@@ -105,6 +98,9 @@ impl Reading<'_> {
         let waiting: HashSet<FlowKey<A>> = candidates.iter().map(|(key, _)| *key).collect();
         let mut moved: HashSet<FlowKey<A>> = HashSet::new();
         let mut flows = std::mem::take(&mut self.flows);
+        // Room for a full table is address space only, until it is used; growing would copy every record again. Where
+        // even that is refused, it grows.
+        let _ = flows.try_reserve(settled.1.capacity as usize + candidates.len());
         self.table(settled, |key, flow, record| {
             // Most flows are older than this reading, and cost no lookup.
             if flow.last_seen_ns() >= recently_ns && waiting.contains(key) {
@@ -142,11 +138,20 @@ impl Reading<'_> {
 
 /// Names of interfaces by index, asked for once each. Lives as long as one reading, since interfaces are renamed.
 #[derive(Default)]
-struct InterfaceNames(RefCell<HashMap<u32, Option<Arc<str>>>>);
+struct InterfaceNames(RefCell<Vec<(u32, Option<Arc<str>>)>>);
 
 impl InterfaceNames {
     fn name(&self, index: u32) -> Option<Arc<str>> {
-        self.0.borrow_mut().entry(index).or_insert_with(|| interface_name(index)).clone()
+        let mut known = self.0.borrow_mut();
+        // A handful, and most flows are of the first: cheaper than hashing for each flow.
+        match known.iter().find(|(of, _)| *of == index) {
+            Some((_, name)) => name.clone(),
+            None => {
+                let name = interface_name(index);
+                known.push((index, name.clone()));
+                name
+            }
+        }
     }
 }
 
