@@ -87,10 +87,11 @@ pub struct DumpArgs {
     pub output: output::Format,
 
     #[command(flatten)]
-    pub select: SelectArgs,
-
-    #[command(flatten)]
     pub pins: PinArgs,
+
+    // Last, since its heading holds for what follows.
+    #[command(flatten)]
+    pub select: SelectArgs,
 }
 
 #[derive(Args, Debug)]

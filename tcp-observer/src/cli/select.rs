@@ -53,7 +53,7 @@ pub struct SelectArgs {
     older_than: Option<Duration>,
 
     /// What comes first
-    #[arg(long, value_enum, default_value_t, hide_possible_values = false)]
+    #[arg(long, value_enum, default_value_t)]
     sort: Order,
 
     /// Show at most so many

@@ -2,7 +2,7 @@
 //! (<https://www.rfc-editor.org/rfc/rfc4180#section-2>). What is unknown is an empty field.
 
 use std::{
-    fmt::Display,
+    fmt::{Display, Write as _},
     io::{self, Write},
 };
 
@@ -10,48 +10,55 @@ use super::json::{Seconds, Timestamp};
 use crate::snapshot::FlowRecord;
 
 /// One column: its name, and what it says of a flow.
-type Column = (&'static str, fn(&FlowRecord) -> String);
+type Column = (&'static str, fn(&FlowRecord, &mut String));
 
 const COLUMNS: &[Column] = &[
-    ("originator_addr", |flow| flow.originator.addr.to_string()),
-    ("originator_port", |flow| flow.originator.port.to_string()),
-    ("originator_state", |flow| known(flow.originator.state.map(|state| state.label()))),
-    ("originator_local", |flow| known(flow.originator.local)),
-    ("originator_packets", |flow| flow.originator.packets.to_string()),
-    ("originator_bytes", |flow| flow.originator.bytes.to_string()),
-    ("originator_isn", |flow| known(flow.originator.isn)),
-    ("originator_syn_retransmits", |flow| flow.originator.syn_retransmits.to_string()),
-    ("originator_fin", |flow| flow.originator.fin.to_string()),
-    ("originator_rst", |flow| flow.originator.rst.to_string()),
-    ("responder_addr", |flow| flow.responder.addr.to_string()),
-    ("responder_port", |flow| flow.responder.port.to_string()),
-    ("responder_state", |flow| known(flow.responder.state.map(|state| state.label()))),
-    ("responder_local", |flow| known(flow.responder.local)),
-    ("responder_packets", |flow| flow.responder.packets.to_string()),
-    ("responder_bytes", |flow| flow.responder.bytes.to_string()),
-    ("responder_isn", |flow| known(flow.responder.isn)),
-    ("responder_synack_retransmits", |flow| flow.responder.syn_retransmits.to_string()),
-    ("responder_fin", |flow| flow.responder.fin.to_string()),
-    ("responder_rst", |flow| flow.responder.rst.to_string()),
-    ("interface", |flow| known(flow.interface.as_deref())),
-    ("role", |flow| known(flow.role.map(|role| role.label()))),
-    ("inferred", |flow| flow.inferred.to_string()),
-    ("phase", |flow| flow.phase.label().to_owned()),
-    ("half_open", |flow| known(flow.half_open().map(|kind| kind.label()))),
-    ("first_seen", |flow| Timestamp(flow.first_seen_unix_ns).to_string()),
-    ("last_seen", |flow| Timestamp(flow.last_seen_unix_ns).to_string()),
-    ("duration_seconds", |flow| Seconds(flow.duration_ns()).to_string()),
-    ("handshake_outcome", |flow| flow.handshake.outcome.label().to_owned()),
-    ("handshake_syn_to_synack_seconds", |flow| known(flow.handshake.syn_to_synack_ns.map(Seconds))),
-    ("handshake_synack_to_ack_seconds", |flow| known(flow.handshake.synack_to_ack_ns.map(Seconds))),
-    ("handshake_total_seconds", |flow| known(flow.handshake.total_ns.map(Seconds))),
-    ("handshake_retransmitted", |flow| flow.handshake.retransmitted.to_string()),
-    ("close_initiator", |flow| known(flow.close.initiator.map(|initiator| initiator.label()))),
-    ("close_how", |flow| known(flow.close.how.map(|how| how.label()))),
+    ("originator_addr", |flow, out| put(flow.originator.addr, out)),
+    ("originator_port", |flow, out| put(flow.originator.port, out)),
+    ("originator_state", |flow, out| known(flow.originator.state.map(|state| state.label()), out)),
+    ("originator_local", |flow, out| known(flow.originator.local, out)),
+    ("originator_packets", |flow, out| put(flow.originator.packets, out)),
+    ("originator_bytes", |flow, out| put(flow.originator.bytes, out)),
+    ("originator_isn", |flow, out| known(flow.originator.isn, out)),
+    ("originator_syn_retransmits", |flow, out| put(flow.originator.syn_retransmits, out)),
+    ("originator_fin", |flow, out| put(flow.originator.fin, out)),
+    ("originator_rst", |flow, out| put(flow.originator.rst, out)),
+    ("responder_addr", |flow, out| put(flow.responder.addr, out)),
+    ("responder_port", |flow, out| put(flow.responder.port, out)),
+    ("responder_state", |flow, out| known(flow.responder.state.map(|state| state.label()), out)),
+    ("responder_local", |flow, out| known(flow.responder.local, out)),
+    ("responder_packets", |flow, out| put(flow.responder.packets, out)),
+    ("responder_bytes", |flow, out| put(flow.responder.bytes, out)),
+    ("responder_isn", |flow, out| known(flow.responder.isn, out)),
+    ("responder_synack_retransmits", |flow, out| put(flow.responder.syn_retransmits, out)),
+    ("responder_fin", |flow, out| put(flow.responder.fin, out)),
+    ("responder_rst", |flow, out| put(flow.responder.rst, out)),
+    ("interface", |flow, out| known(flow.interface.as_deref(), out)),
+    ("role", |flow, out| known(flow.role.map(|role| role.label()), out)),
+    ("inferred", |flow, out| put(flow.inferred, out)),
+    ("phase", |flow, out| put(flow.phase.label(), out)),
+    ("half_open", |flow, out| known(flow.half_open().map(|kind| kind.label()), out)),
+    ("first_seen", |flow, out| put(Timestamp(flow.first_seen_unix_ns), out)),
+    ("last_seen", |flow, out| put(Timestamp(flow.last_seen_unix_ns), out)),
+    ("duration_seconds", |flow, out| put(Seconds(flow.duration_ns()), out)),
+    ("handshake_outcome", |flow, out| put(flow.handshake.outcome.label(), out)),
+    ("handshake_syn_to_synack_seconds", |flow, out| known(flow.handshake.syn_to_synack_ns.map(Seconds), out)),
+    ("handshake_synack_to_ack_seconds", |flow, out| known(flow.handshake.synack_to_ack_ns.map(Seconds), out)),
+    ("handshake_total_seconds", |flow, out| known(flow.handshake.total_ns.map(Seconds), out)),
+    ("handshake_retransmitted", |flow, out| put(flow.handshake.retransmitted, out)),
+    ("close_initiator", |flow, out| known(flow.close.initiator.map(|initiator| initiator.label()), out)),
+    ("close_how", |flow, out| known(flow.close.how.map(|how| how.label()), out)),
 ];
 
-fn known(value: Option<impl Display>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
+fn put(value: impl Display, out: &mut String) {
+    // Writing to a string does not fail.
+    let _ = write!(out, "{value}");
+}
+
+fn known(value: Option<impl Display>, out: &mut String) {
+    if let Some(value) = value {
+        put(value, out);
+    }
 }
 
 /// Writes the header and the flows, one line each.
@@ -61,8 +68,14 @@ fn known(value: Option<impl Display>) -> String {
 pub fn write<'a>(flows: impl IntoIterator<Item = &'a FlowRecord>, out: &mut impl Write) -> io::Result<()> {
     let mut csv = ::csv::Writer::from_writer(out);
     csv.write_record(COLUMNS.iter().map(|(name, _)| name)).map_err(cause)?;
+    let mut field = String::new();
     for flow in flows {
-        csv.write_record(COLUMNS.iter().map(|(_, field)| field(flow))).map_err(cause)?;
+        for (_, write_field) in COLUMNS {
+            field.clear();
+            write_field(flow, &mut field);
+            csv.write_field(&field).map_err(cause)?;
+        }
+        csv.write_record(None::<&[u8]>).map_err(cause)?;
     }
     csv.flush()
 }
