@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tcp_observer::{
     agent,
-    cli::{self, Cli, Command, DumpArgs, RunArgs, SummaryArgs},
+    cli::{self, Cli, Command, DetachArgs, DumpArgs, RunArgs, SummaryArgs},
     exit,
-    kernel::PinnedMaps,
+    kernel::{PinnedMaps, leftover},
     output::{self, summary},
     selection::Selection,
     snapshot::Snapshot,
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Dump(args) => dump(args),
         Command::Summary(args) => summarize(&args),
+        Command::Detach(args) => detach(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,6 +50,17 @@ fn dump(args: DumpArgs) -> anyhow::Result<()> {
 fn summarize(args: &SummaryArgs) -> anyhow::Result<()> {
     let snapshot = PinnedMaps::open(&args.pins.pin_dir)?.snapshot()?;
     show_summary(&snapshot, args.output)
+}
+
+fn detach(args: &DetachArgs) -> anyhow::Result<()> {
+    log_to_stderr(None);
+    let removed = leftover::detach(&args.pins.pin_dir)?;
+    let remark = if removed.is_nothing() {
+        "nothing was left to remove".to_owned()
+    } else {
+        format!("removed {} pins and {} attachments", removed.pins, removed.attachments)
+    };
+    written(writeln!(io::stdout(), "{remark}"))
 }
 
 fn show_flows(snapshot: &Snapshot, selection: &Selection, format: output::Format) -> anyhow::Result<()> {

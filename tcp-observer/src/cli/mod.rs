@@ -38,6 +38,8 @@ pub enum Command {
     Dump(DumpArgs),
     /// Show counts, handshake times and outcomes of the running agent
     Summary(SummaryArgs),
+    /// Remove what a stopped agent left attached and pinned
+    Detach(DetachArgs),
 }
 
 #[derive(Args, Debug)]
@@ -100,6 +102,12 @@ pub struct SummaryArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub output: summary::Format,
 
+    #[command(flatten)]
+    pub pins: PinArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct DetachArgs {
     #[command(flatten)]
     pub pins: PinArgs,
 }
