@@ -47,7 +47,8 @@ impl Observed {
     pub fn begin(&mut self, inventory: &Inventory) -> anyhow::Result<()> {
         for link in self.choice.pick(inventory) {
             match self.attach(link) {
-                Ok(()) => {}
+                Ok(()) if link.is_up => {}
+                Ok(()) => tracing::warn!("interface `{}` is down: nothing is seen on it until it is up", link.name),
                 Err(error) if self.choice.insists_on(link) => return Err(error),
                 Err(error) => self.refuse(link, &error),
             }
@@ -62,18 +63,19 @@ impl Observed {
     pub fn follow(&mut self, inventory: &Inventory) -> bool {
         let there: BTreeMap<u32, &Link> = inventory.links.iter().map(|link| (link.index, link)).collect();
         self.refused.retain(|index| there.contains_key(index));
-        let before = self.interfaces.len();
+        let mut changed = false;
         self.interfaces.retain(|index, interface| match there.get(index) {
             Some(link) => {
+                changed |= interface.name != link.name;
                 interface.name.clone_from(&link.name);
                 true
             }
             None => {
                 tracing::info!("interface `{}` is gone", interface.name);
+                changed = true;
                 false
             }
         });
-        let mut changed = self.interfaces.len() != before;
         for link in self.new_ones(inventory) {
             match self.attach(link) {
                 Ok(()) => changed = true,
@@ -99,9 +101,6 @@ impl Observed {
         let attached = attach::attach(&mut programs, link, &plan)?;
         let hooks: Vec<_> = attached.iter().map(|one| format!("{} ({})", one.hook.label(), one.mode)).collect();
         tracing::info!("observing `{}` with {}: {}", link.name, hooks.join(" and "), plan.why);
-        if !link.is_up {
-            tracing::warn!("interface `{}` is down: nothing is seen on it until it is up", link.name);
-        }
         self.interfaces.insert(link.index, Interface { name: link.name.clone(), attached });
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     net::TcpListener,
@@ -91,7 +92,14 @@ async fn with_lock(
         status: Arc::new(Status::new(Arc::clone(&programs))),
         programs,
     };
-    let outcome = agent.live(listener, &mut netlink, inventory, signals).await;
+    let outcome = match agent.live(listener, &mut netlink, inventory, signals).await {
+        // A signal interrupts the verifier, which can take a while: that is a stop, not a failure.
+        Err(error) if signals.has_come() => {
+            tracing::info!("stopped while starting: {error:#}");
+            Ok(())
+        }
+        outcome => outcome,
+    };
     agent.observed.end(netlink.handle()).await;
     let unpinned = pin::remove(&options.pin_dir);
     if outcome.is_ok() {
@@ -249,6 +257,11 @@ impl Signals {
             terminate: catch(SignalKind::terminate())?,
             _hangup: catch(SignalKind::hangup())?,
         })
+    }
+
+    /// Whether a signal has come that nobody has waited for.
+    fn has_come(&mut self) -> bool {
+        self.stop().now_or_never().is_some()
     }
 
     /// Waits for the first signal; the second one then ends the process at once.

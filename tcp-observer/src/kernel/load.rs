@@ -69,7 +69,9 @@ impl Programs {
             started_ns: clock::monotonic_ns(),
             limits,
         };
-        let ports = ports(&options.ports, listeners::listening_ports(), listeners::first_ephemeral_port());
+        // The agent's own listener is nobody's service.
+        let listening = listeners::listening_ports().into_iter().filter(|&port| port != options.listen.port());
+        let ports = ports(&options.ports, listening, listeners::first_ephemeral_port());
         let layout_map = PinnedMap::<u32, Layout>::new(map::LAYOUT, self.map(map::LAYOUT)?)?;
         layout_map.table.update(&0, &layout).context("cannot write map `LAYOUT`")?;
         let ports_map = PinnedMap::<u32, Ports>::new(map::PORTS, self.map(map::PORTS)?)?;

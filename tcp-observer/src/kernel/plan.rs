@@ -20,11 +20,10 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// The word for it in messages and metrics.
+    /// The words for it in messages; an attachment adds how it was made.
     pub const fn label(self) -> &'static str {
         match self {
-            Self::XdpNative => "native XDP",
-            Self::XdpGeneric => "generic XDP",
+            Self::XdpNative | Self::XdpGeneric => "XDP ingress",
             Self::TcIngress => "tc ingress",
             Self::TcEgress => "tc egress",
         }
