@@ -103,6 +103,7 @@ mod tests {
             bus: None,
             has_xdp: false,
             has_default_route: false,
+            has_ingress_qdisc: false,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::{fmt, pin::pin, str::FromStr};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use aya::programs::{
     SchedClassifier, TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
@@ -37,6 +37,10 @@ pub fn attach(
     is_egress: bool,
     made_qdisc: bool,
 ) -> anyhow::Result<(SchedClassifierLink, Filter)> {
+    if is_egress && link.has_ingress_qdisc {
+        // The kernel would take the filter, and run it on ingress.
+        bail!("its `ingress` qdisc has no egress hook; put `tc qdisc add dev {} clsact` in its place", link.name);
+    }
     let made_qdisc = match qdisc_add_clsact(&link.name) {
         Ok(()) => true,
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => made_qdisc,

@@ -19,8 +19,11 @@ use rtnetlink::{
         address::{AddressAttribute, AddressMessage},
         link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
         route::{RouteAttribute, RouteMessage, RouteType},
+        tc::TcAttribute,
     },
 };
+
+use super::preflight::{TCX_KERNEL, kernel_is_at_least};
 
 /// How packets lie in the buffers of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct Link {
     /// Somebody's XDP program is attached already.
     pub has_xdp: bool,
     pub has_default_route: bool,
+    /// It has the older `ingress` qdisc in the place of `clsact`. Only asked on kernels that attach under these.
+    pub has_ingress_qdisc: bool,
 }
 
 /// All interfaces and local addresses of the network namespace.
@@ -102,11 +107,17 @@ impl Netlink {
     /// When the kernel does not answer.
     pub async fn inventory(&self) -> anyhow::Result<Inventory> {
         let routed = self.default_routed().await.context("cannot list the routes")?;
+        let with_ingress = if kernel_is_at_least(TCX_KERNEL) {
+            BTreeSet::new()
+        } else {
+            self.with_ingress_qdisc().await.context("cannot list the qdiscs")?
+        };
         let mut inventory = Inventory::default();
         let mut links = pin!(self.handle.link().get().execute());
         while let Some(message) = links.next().await {
             let mut link = Link::from(message.context("cannot list the network interfaces")?);
             link.has_default_route = routed.contains(&link.index);
+            link.has_ingress_qdisc = with_ingress.contains(&link.index);
             inventory.links.push(link);
         }
         let mut addresses = pin!(self.handle.address().get().execute());
@@ -131,6 +142,22 @@ impl Netlink {
     }
 }
 
+impl Netlink {
+    async fn with_ingress_qdisc(&self) -> Result<BTreeSet<u32>, rtnetlink::Error> {
+        let mut indexes = BTreeSet::new();
+        let mut qdiscs = pin!(self.handle.qdisc().get().execute());
+        while let Some(message) = qdiscs.next().await {
+            let message = message?;
+            let is_ingress =
+                |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if kind == "ingress");
+            if message.attributes.iter().any(is_ingress) {
+                indexes.extend(u32::try_from(message.header.index).ok());
+            }
+        }
+        Ok(indexes)
+    }
+}
+
 impl From<LinkMessage> for Link {
     fn from(message: LinkMessage) -> Self {
         let LinkMessage { header, attributes, .. } = message;
@@ -144,6 +171,7 @@ impl From<LinkMessage> for Link {
             bus: None,
             has_xdp: false,
             has_default_route: false,
+            has_ingress_qdisc: false,
         };
         for attribute in attributes {
             match attribute {

@@ -109,6 +109,7 @@ mod tests {
             bus: Some("pci".into()),
             has_xdp: false,
             has_default_route: true,
+            has_ingress_qdisc: false,
         }
     }
 
