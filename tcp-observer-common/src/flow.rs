@@ -66,12 +66,19 @@ const _: () = assert!(size_of::<FlowKey4>() == 12 && size_of::<FlowKey6>() == 36
 
 /// One of a key's two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Side {
     Low,
     High,
 }
 
 impl Side {
+    /// The side whose discriminant this is.
+    #[inline(always)]
+    pub const fn from_bits(bits: u8) -> Self {
+        if bits == Side::Low as u8 { Side::Low } else { Side::High }
+    }
+
     /// The other side.
     #[inline(always)]
     #[must_use]

@@ -3,10 +3,13 @@
 //! The verifier accepts a parser over this trait where it rejects one over `&[u8]`, because each load brings its own
 //! bounds check.
 
+/// Headers that reach beyond this are not followed; a power of two.
+pub const MAX_OFFSET: usize = 1024;
+
 /// A buffer that starts at a link-layer or network-layer header.
 #[expect(clippy::len_without_is_empty, reason = "a frame of length zero is just truncated")]
 pub trait Frame {
-    /// The `N` bytes at `offset`, or `None` where the buffer holds fewer. `N` is 1, 2 or 4.
+    /// The `N` bytes at `offset`, or `None` where the buffer holds fewer. `N` is 2 or 4.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
     /// The packet's true length in bytes, which may be more than can be loaded: a capture may have cut it off, and a

@@ -31,8 +31,12 @@ macro_rules! labelled {
             /// The variant whose index has these bits; the first one for bits that no variant has.
             #[inline(always)]
             pub const fn from_bits(bits: u8) -> Self {
-                $(if bits == Self::$variant as u8 { return Self::$variant; })+
-                Self::ALL[0]
+                if (bits as usize) < Self::COUNT {
+                    // SAFETY: the discriminants are consecutive from zero, and this is one of them.
+                    unsafe { core::mem::transmute::<u8, Self>(bits) }
+                } else {
+                    Self::ALL[0]
+                }
             }
         }
     };

@@ -13,4 +13,5 @@ pub mod observer;
 pub mod segment;
 pub mod seq;
 pub mod sweep;
+pub mod verifier;
 pub mod wire;

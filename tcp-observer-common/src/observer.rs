@@ -24,11 +24,11 @@
 use core::ops::Deref;
 
 use crate::{
-    conn::{Flow, Mark, Note, Outcome, Role, Sent, Verdict, Word, WordCell, begin, next},
-    counters::{Counters, Eviction, HookDirection, Skip, TableKind, tally},
+    conn::{Decision, Flow, Mark, Note, Outcome, Role, Sent, Times, Word, WordCell, begin, next},
+    counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
-    histogram::{HandshakePart, by_port, by_role},
-    segment::{Segment, SegmentKind},
+    segment::{Flags, Segment, SegmentKind},
+    verifier::forget,
 };
 
 /// Where a segment was seen.
@@ -89,18 +89,36 @@ pub trait Host {
     fn coarse_ns(&self) -> u64;
     /// Exchanges a flow's word if it is still `current`; says whether it was.
     fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool;
-    /// Lets the caller change this CPU's counters.
-    fn count(&self, change: impl FnOnce(&mut Counters));
+    /// Adds to the counter at a [`place`].
+    fn add(&self, place: usize, amount: u64);
     /// Adds a value to one of the histograms.
     fn record(&self, histogram: u32, value_ns: u64);
     /// The counter slot of a responder's port. With `claim` a free slot is given to a port that has none.
     fn port_slot(&self, port: u16, claim: bool) -> usize;
+    /// Counts what a transition means. A method, so that the kernel can make it a function of its own.
+    fn account(&self, transition: Transition, times: &Times)
+    where
+        Self: Sized,
+    {
+        tally::transition(self, transition, times);
+    }
     /// Room for one flow that this CPU may write: a flow is too large for the kernel's stack.
     fn scratch(&self) -> Option<&Flow>;
 }
 
+/// One change of a flow's word.
+#[derive(Clone, Copy, Debug)]
+pub struct Transition {
+    pub before: Word,
+    pub after: Word,
+    /// Who sent the segment.
+    pub from: Role,
+    pub note: Note,
+    pub responder_port: u16,
+}
+
 /// How often a segment looks its flow up again, when other CPUs change it meanwhile.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 2;
 
 /// Takes one segment in: one flow is updated, or the reason why none is comes back.
 ///
@@ -114,6 +132,8 @@ pub fn observe<A: Address, E: Host + Family<A>>(
     segment: &Segment,
     tap: Tap,
 ) -> Result<(), Skip> {
+    let side = Side::from_bits(forget(side as u64) as u8);
+    let segment = &Segment { flags: Flags(forget(u64::from(segment.flags.0)) as u8), ..*segment };
     let mut attempt = 0;
     while attempt < ATTEMPTS {
         attempt += 1;
@@ -125,10 +145,8 @@ pub fn observe<A: Address, E: Host + Family<A>>(
         };
         match done {
             Done::Updated => {
-                host.count(|counters| {
-                    let wire_segments = u64::from(segment.wire_segments);
-                    counters.segments[tap.direction().index()][segment.kind().index()] += wire_segments;
-                });
+                let place = place::segments(tap.direction(), segment.kind());
+                host.add(place, u64::from(segment.wire_segments));
                 return Ok(());
             }
             Done::Skipped(reason) => return Err(reason),
@@ -177,11 +195,14 @@ fn update<A: Address, E: Host + Family<A>>(
         half.tap.set(tap.0);
     }
     let sent = Sent { sender: half, receiver: flow.half(side.opposite()) };
-    let (after, note) = match next(word, from, segment, sent) {
-        Verdict::Accept(after, note) => (after.with_of(Mark::Seen, from), note),
-        Verdict::Stale => return Done::Skipped(Skip::Stale),
-        Verdict::Reincarnate => return reincarnate(host, key, flow, word, is_settled, side, segment, tap),
+    let (after, note) = match next(word, from, segment, &sent).decision() {
+        Decision::Accept(after, note) => (after.with_of(Mark::Seen, from), note),
+        Decision::Stale => return Done::Skipped(Skip::Stale),
+        Decision::Reincarnate => return reincarnate(host, key, flow, word, is_settled, side, segment, tap),
     };
+    let (word, after) = (Word(forget(word.0)), Word(forget(after.0)));
+    let note = Note::from_bits(forget(note as u64) as u8);
+    let from = word.role_of(side);
     if after != word && !host.exchange(&flow.word, word, after) {
         return Done::Again;
     }
@@ -195,7 +216,8 @@ fn update<A: Address, E: Host + Family<A>>(
     }
     half.note(word, from, segment, note, now_ns);
     flow.times.note(word, after, note, now_ns);
-    account(host, key, flow, word, after, from, note);
+    let responder_port = key.port(after.side_of(Role::Responder));
+    host.account(Transition { before: word, after, from, note, responder_port }, &flow.times);
     if after.is_settled() && !is_settled { settle(host, key, flow) } else { Done::Updated }
 }
 
@@ -290,7 +312,7 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         tally::attempt(host, word, key.port(word.side_of(Role::Responder)), Outcome::Abandoned);
     }
     let table = if is_settled { E::FLOWS } else { E::HALF_OPEN };
-    host.count(|counters| counters.evictions[table.index()][Eviction::Reused.index()] += 1);
+    host.add(place::evictions(table, Eviction::Reused), 1);
     if is_settled {
         host.flows().remove(key);
         started
@@ -298,48 +320,4 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         host.half_open().remove(key);
         start(host, key, side, segment, tap)
     }
-}
-
-/// Counts what a transition means.
-#[inline(always)]
-fn account<A: Address, E: Host + Family<A>>(
-    host: &E,
-    key: &FlowKey<A>,
-    flow: &Flow,
-    before: Word,
-    after: Word,
-    from: Role,
-    note: Note,
-) {
-    let locality = after.locality();
-    match note {
-        Note::SynRepeated | Note::LateRepetition | Note::SynAckRepeated => tally::retransmit(host, note, locality),
-        Note::Reset => tally::reset(host, before, from),
-        Note::Completed | Note::SynAnswered | Note::TimeWaitRestarted | Note::Nothing => {}
-    }
-    if matches!(before.outcome(), Outcome::InProgress) {
-        let port = key.port(after.side_of(Role::Responder));
-        match after.outcome() {
-            Outcome::InProgress | Outcome::NotSeen => {}
-            Outcome::Completed => {
-                let slot = tally::attempt(host, after, port, Outcome::Completed);
-                let repeated = after.has(Mark::SynRepeated) || after.has(Mark::SynAckRepeated);
-                let times = &flow.times;
-                for (part, value) in [
-                    (HandshakePart::SynToSynAck, times.syn_to_synack_ns()),
-                    (HandshakePart::SynAckToAck, times.synack_to_ack_ns()),
-                    (HandshakePart::Total, times.total_ns()),
-                ] {
-                    if let Some(value_ns) = value {
-                        host.record(by_role(part, locality, repeated), value_ns);
-                        host.record(by_port(slot, part, locality), value_ns);
-                    }
-                }
-            }
-            failed => {
-                tally::attempt(host, after, port, failed);
-            }
-        }
-    }
-    tally::close(host, before, after);
 }

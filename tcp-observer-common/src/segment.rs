@@ -38,25 +38,32 @@ labelled! {
     }
 }
 
-/// One TCP segment, or one GSO/GRO super-packet of several.
+/// One TCP segment, or one GSO/GRO super-packet of several. Without padding: the kernel passes it by address, and the
+/// verifier asks for every byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Segment {
     pub seq: SeqNum,
     /// Meaningful only with [`Flags::ACK`].
     pub ack: SeqNum,
-    pub flags: Flags,
-    /// The advertised window as it stands in the header, unscaled.
-    pub window: u16,
     /// TCP payload in bytes.
     pub payload_bytes: u32,
     /// How many segments the wire carries for this buffer, at least one.
     pub wire_segments: u32,
+    /// The advertised window as it stands in the header, unscaled.
+    pub window: u16,
+    pub flags: Flags,
     /// The shift of the window scale option, on a SYN that carries one
-    /// (<https://www.rfc-editor.org/rfc/rfc7323#section-2.2>).
-    pub window_shift: Option<u8>,
+    /// (<https://www.rfc-editor.org/rfc/rfc7323#section-2.2>); otherwise [`Segment::NO_SHIFT`].
+    pub window_shift: u8,
 }
 
+const _: () = assert!(size_of::<Segment>() == 20);
+
 impl Segment {
+    /// No window scale option.
+    pub const NO_SHIFT: u8 = 0xff;
+
     /// The kind that this segment counts as.
     #[inline(always)]
     pub fn kind(&self) -> SegmentKind {
@@ -95,7 +102,7 @@ mod tests {
             window: 0,
             payload_bytes,
             wire_segments: 1,
-            window_shift: None,
+            window_shift: Segment::NO_SHIFT,
         }
     }
 

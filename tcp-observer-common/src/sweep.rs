@@ -5,7 +5,7 @@
 
 use crate::{
     conn::{Flow, Mark, Outcome, Phase, Role, Word},
-    counters::{Eviction, TableKind, tally},
+    counters::{Eviction, TableKind, place, tally},
     flow::{Address, FlowKey},
     limits::Limits,
     observer::Host,
@@ -31,7 +31,7 @@ pub fn sweep_entry<A: Address, E: Host>(
             return false;
         }
         let reason = eviction(word);
-        host.count(|counters| counters.evictions[table.index()][reason.index()] += 1);
+        host.add(place::evictions(table, reason), 1);
         return true;
     }
     let settled = flow.settled_at(now_ns, limits);

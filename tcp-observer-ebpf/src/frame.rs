@@ -10,17 +10,18 @@ use aya_ebpf::{
 };
 use tcp_observer_common::frame::Frame;
 
-/// The linear bytes of a packet, as two addresses that the verifier tracks.
+/// The linear bytes of a packet, from start to end. Pointers, not addresses: the compiler may not take sums of
+/// pointers apart, and the verifier connects a bounds check with a load only where both start from one register.
 struct Linear {
-    start: usize,
-    end: usize,
+    start: *const u8,
+    end: *const u8,
 }
 
 impl Linear {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let at = self.start + offset;
-        if at + N > self.end {
+        let at = self.start.wrapping_add(offset);
+        if at.wrapping_add(N) > self.end {
             return None;
         }
         // One load of N bytes: as an array the compiler, which takes BPF to need alignment, would fetch single bytes
@@ -29,9 +30,8 @@ impl Linear {
         // SAFETY: N bytes at `at` were just found to lie within the packet.
         unsafe {
             match N {
-                1 => bytes.copy_from_slice(&(*(at as *const u8)).to_ne_bytes()),
-                2 => bytes.copy_from_slice(&(*(at as *const u16)).to_ne_bytes()),
-                4 => bytes.copy_from_slice(&(*(at as *const u32)).to_ne_bytes()),
+                2 => bytes.copy_from_slice(&(*at.cast::<u16>()).to_ne_bytes()),
+                4 => bytes.copy_from_slice(&(*at.cast::<u32>()).to_ne_bytes()),
                 _ => return None,
             }
         }
@@ -48,7 +48,7 @@ pub struct XdpFrame<'a> {
 impl<'a> XdpFrame<'a> {
     #[inline(always)]
     pub fn new(context: &'a XdpContext) -> Self {
-        Self { context, linear: Linear { start: context.data(), end: context.data_end() } }
+        Self { context, linear: Linear { start: context.data() as *const u8, end: context.data_end() as *const u8 } }
     }
 }
 
@@ -75,13 +75,13 @@ pub struct TcFrame<'a> {
 impl<'a> TcFrame<'a> {
     #[inline(always)]
     pub fn new(context: &'a TcContext) -> Self {
-        Self { context, linear: Linear { start: context.data(), end: context.data_end() } }
+        Self { context, linear: Linear { start: context.data() as *const u8, end: context.data_end() as *const u8 } }
     }
 
     /// Whether part of the packet lies beyond the linear bytes.
     #[inline(always)]
     pub fn has_more(&self) -> bool {
-        self.linear.end - self.linear.start < self.context.len() as usize
+        self.context.data_end() - self.context.data() < self.context.len() as usize
     }
 
     #[inline(always)]

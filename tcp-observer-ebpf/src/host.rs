@@ -10,10 +10,11 @@ use aya_ebpf::{
     maps::HashMap,
 };
 use tcp_observer_common::{
-    conn::{Flow, Word, WordCell},
-    counters::{Counters, PORT_SLOTS, TableKind},
+    conn::{Flow, Note, Role, Times, Word, WordCell},
+    counters::{PORT_SLOTS, TableKind, WORDS, tally},
     flow::{Ipv4, Ipv6},
-    observer::{Family, Host},
+    observer::{Family, Host, Transition},
+    verifier::forget,
 };
 
 use crate::maps::{
@@ -41,7 +42,33 @@ fn injected_ns() -> Option<u64> {
     if injected { CLOCK.get(0).copied() } else { None }
 }
 
+/// [`tally::transition`] as a function with global linkage, which the verifier looks at once, whatever leads to it.
+/// `details` is the responder's port, sixteen bits for the note and one for the sender's role.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account(before: u64, after: u64, details: u64, times: *const Times) -> u64 {
+    // SAFETY: null, or the reference of the only caller.
+    if let Some(times) = unsafe { times.as_ref() } {
+        let transition = Transition {
+            before: Word(before),
+            after: Word(after),
+            from: if details >> 32 == 0 { Role::Originator } else { Role::Responder },
+            note: Note::from_bits((details >> 16) as u8),
+            responder_port: details as u16,
+        };
+        tally::transition(&Kernel::Packets, transition, times);
+    }
+    0
+}
+
 impl Host for Kernel {
+    #[inline(always)]
+    fn account(&self, transition: Transition, times: &Times) {
+        let Transition { before, after, from, note, responder_port } = transition;
+        let details = (from as u64) << 32 | (note as u64) << 16 | u64::from(responder_port);
+        account(before.0, after.0, details, times);
+    }
+
     #[inline(always)]
     fn precise_ns(&self) -> u64 {
         // SAFETY: a helper without arguments.
@@ -61,17 +88,22 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn count(&self, change: impl FnOnce(&mut Counters)) {
-        if let Some(counters) = COUNTERS.get_ptr_mut(*self as u32) {
-            // SAFETY: this CPU's own block, and nothing that writes it interrupts another that does.
-            change(unsafe { &mut *counters });
+    fn add(&self, place: usize, amount: u64) {
+        // The compiler, which may know the place, must leave the check to the verifier.
+        let place = forget(place as u64) as usize;
+        let Some(counters) = COUNTERS.get_ptr_mut(*self as u32) else {
+            return;
+        };
+        if place < WORDS {
+            // SAFETY: this CPU's own block, which nothing that writes it interrupts; the place is one of its words.
+            unsafe { *counters.cast::<u64>().add(place) += amount };
         }
     }
 
     #[inline(always)]
     fn record(&self, histogram: u32, value_ns: u64) {
         if let Some(histogram) = HANDSHAKES.get_ptr_mut(histogram) {
-            // SAFETY: as in `count`; the sweep records nothing.
+            // SAFETY: as in `add`; the sweep records nothing.
             unsafe { (*histogram).record(value_ns) };
         }
     }

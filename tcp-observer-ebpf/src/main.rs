@@ -16,7 +16,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use tcp_observer_common::{
-    counters::{HookDirection, Skip},
+    counters::{HookDirection, Skip, place},
     frame::Frame,
     observer::{Host, Tap, observe},
     wire::{self, Link, Network},
@@ -105,7 +105,7 @@ fn take<F: Frame>(frame: &F, link: Link, tap: Tap) -> Result<(), Skip> {
 
 #[inline(always)]
 fn skip(reason: Skip) {
-    Kernel::Packets.count(|counters| counters.skipped[reason.index()] += 1);
+    Kernel::Packets.add(place::skipped(reason), 1);
 }
 
 // An endless loop is what the verifier rejects: a panic that could be reached would keep the programs from loading.

@@ -66,7 +66,7 @@ impl Flow {
         half.isn.set(segment.seq);
         half.next_seq.set(segment.end());
         half.acked.set(segment.ack);
-        half.window_shift.set(segment.window_shift.unwrap_or(super::Half::NO_SHIFT));
+        half.window_shift.set(segment.window_shift);
         half.count(segment, now_ns);
         self.word.0.set(word.0);
     }

@@ -33,22 +33,22 @@ pub(super) fn begun_by_synack(word: Word) -> Word {
 }
 
 #[inline(always)]
-pub(super) fn on_syn(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+pub(super) fn on_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     if word.has_of(Mark::IsnSeen, from) {
         let repeats = segment.seq == sent.sender.isn.get();
         let answered = word.has_of(Mark::IsnSeen, from.opposite());
         return match (repeats, answered, from) {
-            (true, false, Role::Originator) => Verdict::Accept(word.with(Mark::SynRepeated), Note::SynRepeated),
-            (true, _, _) => Verdict::Accept(word.with(Mark::SynRepeated), Note::LateRepetition),
+            (true, false, Role::Originator) => Verdict::accept(word.with(Mark::SynRepeated), Note::SynRepeated),
+            (true, _, _) => Verdict::accept(word.with(Mark::SynRepeated), Note::LateRepetition),
             // A new attempt on the same ports, before the first was answered.
-            (false, false, _) => Verdict::Reincarnate,
+            (false, false, _) => Verdict::REINCARNATE,
             // The responder, in SYN-RECEIVED, answers such a SYN with an ACK and goes on waiting (RFC 9293, 3.10.7.4).
-            (false, true, _) => Verdict::Stale,
+            (false, true, _) => Verdict::STALE,
         };
     }
     match from {
         // Simultaneous open: each end has sent its SYN before it had the other's.
-        Role::Responder => Verdict::Accept(
+        Role::Responder => Verdict::accept(
             word.with_state(Role::Originator, State::SynReceived)
                 .with_state(Role::Responder, State::SynReceived)
                 .with_of(Mark::IsnSeen, from),
@@ -56,18 +56,18 @@ pub(super) fn on_syn(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) 
         ),
         // The SYN of a flow whose SYN-ACK was seen first.
         Role::Originator if segment.end() == sent.receiver.acked.get() => {
-            Verdict::Accept(word.with_of(Mark::IsnSeen, from), Note::Nothing)
+            Verdict::accept(word.with_of(Mark::IsnSeen, from), Note::Nothing)
         }
-        Role::Originator => Verdict::Stale,
+        Role::Originator => Verdict::STALE,
     }
 }
 
 #[inline(always)]
-pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     if word.has_of(Mark::IsnSeen, from.opposite()) && !covers_syn(segment.ack, sent) {
         // "If the segment acknowledgment is not acceptable, form a reset segment" (RFC 9293, 3.10.7.3): the
         // receiver will; this answers some other SYN.
-        return Verdict::Stale;
+        return Verdict::STALE;
     }
     let own = word.state(from);
     let peer = word.state(from.opposite());
@@ -77,22 +77,22 @@ pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: Sent<'_
         (_, State::SynReceived | State::Established, State::SynReceived | State::Established) => {
             completed_for(word, from.opposite(), Note::SynAckRepeated)
         }
-        (Role::Responder, State::Listen | State::Unknown, _) => Verdict::Accept(
+        (Role::Responder, State::Listen | State::Unknown, _) => Verdict::accept(
             word.with_state(Role::Responder, State::SynReceived).with_of(Mark::IsnSeen, Role::Responder),
             Note::SynAnswered,
         ),
         // Again; also with another number, as a listener does that kept no state (SYN cookies).
         (Role::Responder, State::SynReceived, _) => {
-            Verdict::Accept(word.with(Mark::SynAckRepeated), Note::SynAckRepeated)
+            Verdict::accept(word.with(Mark::SynAckRepeated), Note::SynAckRepeated)
         }
         // An originator sends a SYN-ACK only in a simultaneous open.
-        (Role::Originator, _, _) | (Role::Responder, _, _) => Verdict::Stale,
+        (Role::Originator, _, _) | (Role::Responder, _, _) => Verdict::STALE,
     }
 }
 
 /// FIN, data or a plain ACK while the handshake is in progress.
 #[inline(always)]
-pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     let peer_answered = word.has_of(Mark::IsnSeen, from.opposite());
     match from {
         Role::Originator if peer_answered => {
@@ -102,31 +102,31 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) 
                 !word.has_of(Mark::IsnSeen, from) || !segment.seq.before(sent.sender.isn.get().plus(1));
             if in_order && covers_syn(segment.ack, sent) {
                 let word = word.with_state(Role::Originator, State::Established);
-                Verdict::Accept(established(word), Note::Completed)
+                Verdict::accept(established(word), Note::Completed)
             } else {
-                Verdict::Stale
+                Verdict::STALE
             }
         }
         Role::Originator if segment.seq == sent.sender.isn.get().plus(1) => {
             // The SYN-ACK went another way.
             if segment.flags.has(crate::segment::Flags::FIN) {
                 let word = word.with_state(Role::Originator, State::Closed).with_state(Role::Responder, State::Closed);
-                return Verdict::Accept(word.with_outcome(Outcome::Abandoned), Note::Nothing);
+                return Verdict::accept(word.with_outcome(Outcome::Abandoned), Note::Nothing);
             }
             // Whether the responder exists at all is left open until it is seen.
-            Verdict::Accept(picked_up(word), Note::Nothing)
+            Verdict::accept(picked_up(word), Note::Nothing)
         }
-        Role::Originator => Verdict::Stale,
+        Role::Originator => Verdict::STALE,
         // Data right behind the SYN-ACK, before the ACK was seen; or the ACK that ends a simultaneous open.
         Role::Responder if word.has_of(Mark::IsnSeen, from) && covers_syn(segment.ack, sent) => {
             match word.state(Role::Originator) {
                 State::SynReceived => completed_for(word, Role::Originator, Note::Nothing),
-                _ => Verdict::Accept(word, Note::Nothing),
+                _ => Verdict::accept(word, Note::Nothing),
             }
         }
         // An ACK instead of a SYN-ACK is a challenge: the responder holds another connection on this tuple
         // (<https://www.rfc-editor.org/rfc/rfc5961#section-4>).
-        Role::Responder => Verdict::Stale,
+        Role::Responder => Verdict::STALE,
     }
 }
 
@@ -135,8 +135,8 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) 
 fn completed_for(word: Word, role: Role, otherwise: Note) -> Verdict {
     let word = word.with_state(role, State::Established);
     match word.state(role.opposite()) {
-        State::Established => Verdict::Accept(established(word), Note::Completed),
-        _ => Verdict::Accept(word, otherwise),
+        State::Established => Verdict::accept(established(word), Note::Completed),
+        _ => Verdict::accept(word, otherwise),
     }
 }
 
@@ -158,6 +158,6 @@ pub(super) fn picked_up(word: Word) -> Word {
 /// Whether an acknowledgement number covers the receiver's SYN, and nothing that it has not sent: ISN + 1, or more
 /// where data went with the SYN.
 #[inline(always)]
-pub(super) fn covers_syn(ack: SeqNum, sent: Sent<'_>) -> bool {
+pub(super) fn covers_syn(ack: SeqNum, sent: &Sent<'_>) -> bool {
     ack.within(sent.receiver.isn.get().plus(1), sent.receiver.next_seq.get())
 }

@@ -15,7 +15,7 @@ mod teardown;
 mod word;
 
 pub use begin::begin;
-pub use next::{Note, Sent, Verdict, next};
+pub use next::{Decision, Note, Sent, Verdict, next};
 pub use record::{Flow, Half, Times, WordCell};
 pub use state::{Phase, State};
 pub use word::{How, Initiator, Locality, Mark, Outcome, Role, Word};

@@ -50,7 +50,7 @@ pub struct Half {
     pub acked: Cell<SeqNum>,
     /// The hook that owns this direction: interface index × 2, plus one for egress.
     pub tap: Cell<u32>,
-    /// The shift of this endpoint's window scale option; [`Half::NO_SHIFT`] where it sent none.
+    /// The shift of this endpoint's window scale option; [`Segment::NO_SHIFT`] where it sent none.
     pub window_shift: Cell<u8>,
     /// How often its SYN (originator) or SYN-ACK (responder) was repeated; saturates.
     pub syn_retransmits: Cell<u8>,
@@ -60,9 +60,6 @@ pub struct Half {
 }
 
 impl Half {
-    /// This endpoint's SYN carried no window scale option.
-    pub const NO_SHIFT: u8 = 0xff;
-
     /// Forgets everything.
     #[inline(always)]
     pub(super) fn clear(&self) {
@@ -73,7 +70,7 @@ impl Half {
         self.next_seq.set(SeqNum(0));
         self.acked.set(SeqNum(0));
         self.tap.set(0);
-        self.window_shift.set(Self::NO_SHIFT);
+        self.window_shift.set(Segment::NO_SHIFT);
         self.syn_retransmits.set(0);
         self.max_window.set(0);
     }
@@ -116,7 +113,7 @@ impl Half {
                 self.isn.set(segment.seq);
                 self.next_seq.set(segment.end());
                 self.acked.set(segment.ack);
-                self.window_shift.set(segment.window_shift.unwrap_or(Self::NO_SHIFT));
+                self.window_shift.set(segment.window_shift);
             }
             SegmentKind::Syn | SegmentKind::SynAck => {}
             SegmentKind::Fin if !before.has_of(Mark::FinSent, role) => {

@@ -11,7 +11,7 @@ use crate::segment::{Flags, Segment};
 
 /// A RST while the handshake is in progress.
 #[inline(always)]
-pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     let peer_spoke = word.has_of(Mark::IsnSeen, from.opposite());
     let acknowledges = segment.flags.has(Flags::ACK) && peer_spoke && covers_syn(segment.ack, sent);
     // A RST without acknowledgement stands where its sender would send next, or where its peer expects it.
@@ -22,16 +22,16 @@ pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: Sent
         // In SYN-SENT only the acknowledgement of the SYN makes a RST acceptable (RFC 9293, 3.10.7.3).
         Role::Responder if !word.has_of(Mark::IsnSeen, from) => {
             if !acknowledges {
-                return Verdict::Stale;
+                return Verdict::STALE;
             }
             Outcome::Refused
         }
         Role::Responder if acknowledges || in_place => Outcome::Reset,
         Role::Originator if in_place && peer_spoke => Outcome::Reset,
         Role::Originator if in_place => Outcome::Abandoned,
-        Role::Originator | Role::Responder => return Verdict::Stale,
+        Role::Originator | Role::Responder => return Verdict::STALE,
     };
-    Verdict::Accept(ended(word, from).with_outcome(outcome), Note::Reset)
+    Verdict::accept(ended(word, from).with_outcome(outcome), Note::Reset)
 }
 
 /// Whether the peer of `from` has sent an acknowledgement: during a handshake only a SYN-ACK has.
@@ -42,13 +42,13 @@ fn peer_acked(word: Word, from: Role) -> bool {
 
 /// A RST on a flow whose handshake is over or was not seen.
 #[inline(always)]
-pub(super) fn after_handshake(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+pub(super) fn after_handshake(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     if word.phase() == Phase::Closed {
         // The sender has no connection and says so to each segment that still arrives.
-        return Verdict::Accept(word.with_of(Mark::RstSent, from), Note::Nothing);
+        return Verdict::accept(word.with_of(Mark::RstSent, from), Note::Nothing);
     }
     if !is_in_window(word, from, segment, sent) {
-        return Verdict::Stale;
+        return Verdict::STALE;
     }
     let word = match word.phase() {
         // Both FINs were exchanged: the RST only cuts TIME-WAIT short (<https://www.rfc-editor.org/rfc/rfc1337>).
@@ -62,13 +62,13 @@ pub(super) fn after_handshake(word: Word, from: Role, segment: &Segment, sent: S
             word.with_close(initiator, How::Rst)
         }
     };
-    Verdict::Accept(ended(word, from), Note::Reset)
+    Verdict::accept(ended(word, from), Note::Reset)
 }
 
 /// Whether the receiver would take this RST: it stands at the number that the receiver expects, which lies between
 /// what the receiver has acknowledged and what the sender has sent. Beyond that it earns a challenge ACK at most.
 #[inline(always)]
-fn is_in_window(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> bool {
+fn is_in_window(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> bool {
     let sender_seen = word.has_of(Mark::Seen, from);
     let receiver_seen = word.has_of(Mark::Seen, from.opposite());
     let expected_next = sent.sender.next_seq.get();

@@ -9,33 +9,39 @@ use super::{
     state::State,
     word::{How, Initiator, Mark, Outcome, Role, Word},
 };
-use crate::{segment::{Flags, Segment}, seq::SeqNum};
+use crate::{
+    segment::{Flags, Segment},
+    seq::SeqNum,
+    verifier::forget,
+};
 
 /// A segment with ACK, with or without payload and FIN.
 #[inline(always)]
-pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Verdict {
+pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     let before = word;
-    let mut word = confirmed(word, from, segment, sent);
+    let mut word = confirmed(word, from, segment, sent).forgotten();
     let acks_fin = word.has_of(Mark::FinSent, from.opposite()) && segment.ack == sent.receiver.next_seq.get();
     if acks_fin {
         // Only what was received is acknowledged.
         word = word
             .with_state(from.opposite(), word.state(from.opposite()).fin_acknowledged())
-            .with_state(from, word.state(from).fin_received());
+            .forgotten();
+        word = word.with_state(from, word.state(from).fin_received());
     }
+    word = word.forgotten();
     if segment.flags.has(Flags::FIN) {
         word = match fin(word, from, segment, sent, acks_fin) {
-            Some(word) => word,
-            None => return Verdict::Stale,
+            Some(word) => word.forgotten(),
+            None => return Verdict::STALE,
         };
     }
     let peer_waits = before.state(from.opposite()) == State::TimeWait;
-    Verdict::Accept(word, if peer_waits { Note::TimeWaitRestarted } else { Note::Nothing })
+    Verdict::accept(word, if peer_waits { Note::TimeWaitRestarted } else { Note::Nothing })
 }
 
 /// The word after a FIN, or `None` where its numbers are out of the receiver's window.
 #[inline(always)]
-fn fin(word: Word, from: Role, segment: &Segment, sent: Sent<'_>, acks_peer_fin: bool) -> Option<Word> {
+fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin: bool) -> Option<Word> {
     let sender_seen = word.has_of(Mark::Seen, from);
     let expected_next = sent.sender.next_seq.get();
     if word.has_of(Mark::FinSent, from) {
@@ -52,6 +58,7 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: Sent<'_>, acks_peer_fin:
         State::CloseWait if !acks_peer_fin => State::Closing,
         own => own.fin_sent(),
     };
+    let own = State::from_bits(forget(own as u64) as u8);
     let crossed = own == State::Closing;
     let (initiator, how) = match (word.initiator(), from) {
         _ if crossed => (Initiator::Both, How::Simultaneous),
@@ -59,19 +66,15 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: Sent<'_>, acks_peer_fin:
         (Initiator::Nobody, Role::Responder) => (Initiator::Responder, How::Fin),
         (begun, _) => (begun, word.how()),
     };
+    let word = word.with_state(from, own).with_of(Mark::FinSent, from).with_close(initiator, how).forgotten();
     let peer = word.state(from.opposite());
     let peer = if in_order { peer.fin_received() } else { peer };
-    Some(
-        word.with_state(from, own)
-            .with_state(from.opposite(), peer)
-            .with_of(Mark::FinSent, from)
-            .with_close(initiator, how),
-    )
+    Some(word.with_state(from.opposite(), peer))
 }
 
 /// Whether a segment that ends at `end` fits the window that the receiver has advertised, as far as it was seen.
 #[inline(always)]
-fn is_in_window(word: Word, from: Role, end: SeqNum, sent: Sent<'_>) -> bool {
+fn is_in_window(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>) -> bool {
     if !word.has_of(Mark::Seen, from.opposite()) {
         return true;
     }
@@ -83,7 +86,7 @@ fn is_in_window(word: Word, from: Role, end: SeqNum, sent: Sent<'_>) -> bool {
 /// The shift of the receiver's window: what its SYN said if both SYNs offered one
 /// (<https://www.rfc-editor.org/rfc/rfc7323#section-2.2>), the largest there is where the SYNs were not seen.
 #[inline(always)]
-fn window_shift(word: Word, sent: Sent<'_>) -> u32 {
+fn window_shift(word: Word, sent: &Sent<'_>) -> u32 {
     let both_seen = word.has_of(Mark::IsnSeen, Role::Originator) && word.has_of(Mark::IsnSeen, Role::Responder);
     let (own, peer) = (sent.receiver.window_shift.get(), sent.sender.window_shift.get());
     match both_seen {
@@ -95,7 +98,7 @@ fn window_shift(word: Word, sent: Sent<'_>) -> u32 {
 
 /// For a flow picked up mid-stream: notes that this end has acknowledged what the other was seen to send.
 #[inline(always)]
-fn confirmed(word: Word, from: Role, segment: &Segment, sent: Sent<'_>) -> Word {
+fn confirmed(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Word {
     if !matches!(word.outcome(), Outcome::NotSeen) || !word.has_of(Mark::Seen, from.opposite()) {
         return word;
     }

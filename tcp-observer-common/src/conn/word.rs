@@ -10,7 +10,7 @@
 //! | 48–63 | epoch: tells incarnations in one slot apart |
 
 use super::state::{Phase, State};
-use crate::{flow::Side, labels::labelled};
+use crate::{flow::Side, labels::labelled, verifier::forget};
 
 labelled! {
     /// How a handshake ended, or that it has not.
@@ -154,6 +154,13 @@ impl Word {
     #[must_use]
     pub const fn with_state(self, role: Role, state: State) -> Self {
         self.with_field((STATE.0 + 4 * role as u32, STATE.1), state as u8)
+    }
+
+    /// The same word, of which the verifier knows nothing any more: for where several ways through the machine meet.
+    #[inline(always)]
+    #[must_use]
+    pub fn forgotten(self) -> Self {
+        Self(forget(self.0))
     }
 
     /// Both states at once, for telling whether either has changed.

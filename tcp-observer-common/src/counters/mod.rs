@@ -2,6 +2,7 @@
 //!
 //! A counter is an array over the variants of its labels. A new reason or kind is one new variant.
 
+pub mod place;
 pub mod tally;
 
 use crate::{
@@ -109,7 +110,8 @@ pub struct Counters {
     pub attempts: [[[u64; Outcome::COUNT]; Locality::COUNT]; PORT_LABELS],
 }
 
-const WORDS: usize = size_of::<Counters>() / 8;
+/// How many counters there are.
+pub const WORDS: usize = size_of::<Counters>() / 8;
 
 impl Counters {
     /// All zero.
@@ -130,11 +132,15 @@ impl Counters {
         unsafe { &*(&raw const *self).cast() }
     }
 
+    /// The same for writing; [`place`] tells which is which.
+    pub fn words_mut(&mut self) -> &mut [u64; WORDS] {
+        // SAFETY: as in `words`.
+        unsafe { &mut *(&raw mut *self).cast() }
+    }
+
     /// Adds another block, word by word.
     pub fn add(&mut self, other: &Self) {
-        // SAFETY: as in `words`.
-        let mine: &mut [u64; WORDS] = unsafe { &mut *(&raw mut *self).cast() };
-        for (sum, term) in mine.iter_mut().zip(other.words()) {
+        for (sum, term) in self.words_mut().iter_mut().zip(other.words()) {
             *sum = sum.wrapping_add(*term);
         }
     }

@@ -1,47 +1,82 @@
 //! What a transition counts as: the one place where words of flows become counts.
 
-use super::{Endedness, Retransmit, ended_by};
+use super::{Retransmit, ended_by, place};
 use crate::{
-    conn::{Locality, Note, Outcome, Phase, Role, Word},
-    observer::Host,
+    conn::{Mark, Note, Outcome, Phase, Times, Word},
+    histogram::{HandshakePart, by_port, by_role},
+    observer::{Host, Transition},
 };
+
+/// Counts what a segment's transition means.
+#[inline(always)]
+pub fn transition<H: Host>(host: &H, transition: Transition, times: &Times) {
+    let Transition { before, after, from, note, responder_port } = transition;
+    match note {
+        Note::SynRepeated | Note::LateRepetition => {
+            host.add(place::handshake_retransmits(Retransmit::Syn, after.locality()), 1);
+        }
+        Note::SynAckRepeated => host.add(place::handshake_retransmits(Retransmit::SynAck, after.locality()), 1),
+        Note::Reset => host.add(place::resets(before.phase(), before.has_of(Mark::Local, from)), 1),
+        Note::Completed | Note::SynAnswered | Note::TimeWaitRestarted | Note::Nothing => {}
+    }
+    let (before, after) = (before.forgotten(), after.forgotten());
+    if matches!(before.outcome(), Outcome::InProgress) {
+        match after.outcome() {
+            Outcome::InProgress | Outcome::NotSeen => {}
+            Outcome::Completed => {
+                let slot = attempt(host, after, responder_port, Outcome::Completed);
+                handshake(host, after.forgotten(), slot, times);
+            }
+            failed @ (Outcome::Refused
+            | Outcome::Reset
+            | Outcome::TimedOut
+            | Outcome::Abandoned
+            | Outcome::Evicted) => {
+                attempt(host, after, responder_port, failed);
+            }
+        }
+    }
+    close(host, before.forgotten(), after.forgotten());
+}
 
 /// Counts the outcome of an attempt to connect; the port's slot comes back.
 #[inline(always)]
-pub fn attempt<E: Host>(host: &E, word: Word, responder_port: u16, outcome: Outcome) -> usize {
+pub fn attempt<H: Host>(host: &H, word: Word, responder_port: u16, outcome: Outcome) -> usize {
     let slot = host.port_slot(responder_port, matches!(outcome, Outcome::Completed));
-    let locality = word.locality().index();
-    host.count(|counters| {
-        if let Some(of_port) = counters.attempts.get_mut(slot) {
-            of_port[locality][outcome.index()] += 1;
-        }
-    });
+    host.add(place::attempts(slot, word.locality(), outcome), 1);
     slot
 }
 
-/// Counts a repeated SYN or SYN-ACK.
+/// Records how long the parts of a completed handshake took.
 #[inline(always)]
-pub(crate) fn retransmit<E: Host>(host: &E, note: Note, locality: Locality) {
-    let kind = if matches!(note, Note::SynAckRepeated) { Retransmit::SynAck } else { Retransmit::Syn };
-    host.count(|counters| counters.handshake_retransmits[kind.index()][locality.index()] += 1);
-}
-
-/// Counts a RST that ended something.
-#[inline(always)]
-pub(crate) fn reset<E: Host>(host: &E, before: Word, from: Role) {
-    let sender = if before.has_of(crate::conn::Mark::Local, from) { Endedness::Local } else { Endedness::Remote };
-    host.count(|counters| counters.resets[before.phase().index()][sender.index()] += 1);
+fn handshake<H: Host>(host: &H, word: Word, slot: usize, times: &Times) {
+    let locality = word.locality();
+    let repeated = word.has(Mark::SynRepeated) || word.has(Mark::SynAckRepeated);
+    for (part, value) in [
+        (HandshakePart::SynToSynAck, times.syn_to_synack_ns()),
+        (HandshakePart::SynAckToAck, times.synack_to_ack_ns()),
+        (HandshakePart::Total, times.total_ns()),
+    ] {
+        if let Some(value_ns) = value {
+            host.record(by_role(part, locality, repeated), value_ns);
+            host.record(by_port(slot, part, locality), value_ns);
+        }
+    }
 }
 
 /// Counts the end of a connection, when neither end has anything more to say.
 #[inline(always)]
-pub fn close<E: Host>(host: &E, before: Word, after: Word) {
+pub fn close<H: Host>(host: &H, before: Word, after: Word) {
     if before.states() == after.states() || !after.is_settled() {
         return;
     }
-    let is_over = |word: Word| matches!(word.phase(), Phase::TimeWait | Phase::Closed);
-    if is_over(after) && !is_over(before) {
-        let initiator = ended_by(after.initiator(), after.locality());
-        host.count(|counters| counters.closes[initiator.index()][after.how().index()] += 1);
+    if is_over(after.forgotten()) && !is_over(before.forgotten()) {
+        let after = after.forgotten();
+        host.add(place::closes(ended_by(after.initiator(), after.locality()), after.how()), 1);
     }
+}
+
+#[inline(always)]
+fn is_over(word: Word) -> bool {
+    matches!(word.phase(), Phase::TimeWait | Phase::Closed)
 }

@@ -4,11 +4,11 @@
 //! the header's, never the buffer's, so that Ethernet padding is not payload; a length field of zero means a
 //! super-packet beyond 64 KiB (BIG TCP) or one that a network card will cut up, and the buffer's length counts.
 
-use super::{Network, load_u8, load_u16, load_word};
+use super::{Network, forget_offset, load_bytes, load_u16, load_word};
 use crate::{
     counters::Skip,
     flow::{Ipv4, Ipv6},
-    frame::Frame,
+    frame::{Frame, MAX_OFFSET},
 };
 
 const PROTOCOL_TCP: u8 = 6;
@@ -21,8 +21,8 @@ const V6_FRAGMENT: u8 = 44;
 const V6_AUTHENTICATION: u8 = 51;
 const V6_DESTINATION: u8 = 60;
 const V6_MOBILITY: u8 = 135;
-/// How many extension headers are followed: RFC 8200 lists six kinds, of which one may come twice.
-const MAX_EXTENSIONS: usize = 7;
+/// How many extension headers are followed. RFC 8200 knows of seven at most in a row; more than a few are not seen.
+const MAX_EXTENSIONS: usize = 4;
 
 /// The part of an IP packet that TCP needs.
 pub struct IpPacket<A> {
@@ -36,7 +36,7 @@ pub struct IpPacket<A> {
 /// An IP packet without a link layer: the version says which.
 #[inline(always)]
 pub(super) fn network<F: Frame + ?Sized>(frame: &F) -> Result<(Network, usize), Skip> {
-    match load_u8(frame, 0)? >> 4 {
+    match load_bytes(frame, 0)?[0] >> 4 {
         4 => Ok((Network::Ipv4, 0)),
         6 => Ok((Network::Ipv6, 0)),
         _ => Err(Skip::NotIp),
@@ -45,14 +45,14 @@ pub(super) fn network<F: Frame + ?Sized>(frame: &F) -> Result<(Network, usize), 
 
 #[inline(always)]
 pub(super) fn v4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket<Ipv4>, Skip> {
-    let version_and_length = load_u8(frame, offset)?;
+    let [version_and_length, _] = load_bytes(frame, offset)?;
     let header_bytes = usize::from(version_and_length & 0x0f) * 4;
     if version_and_length >> 4 != 4 || header_bytes < V4_HEADER_BYTES {
         return Err(Skip::BadHeader);
     }
     let total_bytes = usize::from(load_u16(frame, offset + 2)?);
     let fragment = load_u16(frame, offset + 6)?;
-    let protocol = load_u8(frame, offset + 9)?;
+    let [_, protocol] = load_bytes(frame, offset + 8)?;
     let source = [load_word(frame, offset + 12)?];
     let destination = [load_word(frame, offset + 16)?];
     if protocol != PROTOCOL_TCP {
@@ -79,7 +79,7 @@ pub(super) fn v4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
 
 #[inline(always)]
 pub(super) fn v6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket<Ipv6>, Skip> {
-    if load_u8(frame, offset)? >> 4 != 6 {
+    if load_bytes(frame, offset)?[0] >> 4 != 6 {
         return Err(Skip::BadHeader);
     }
     let stated_bytes = usize::from(load_u16(frame, offset + 4)?);
@@ -91,7 +91,7 @@ pub(super) fn v6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
     if stated_bytes > available_bytes {
         return Err(Skip::Truncated);
     }
-    let mut next_header = load_u8(frame, offset + 6)?;
+    let [mut next_header, _] = load_bytes(frame, offset + 6)?;
     let mut extension_bytes = 0;
     let mut extensions = 0;
     while next_header != PROTOCOL_TCP {
@@ -99,11 +99,15 @@ pub(super) fn v6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
             return Err(Skip::BadHeader);
         }
         extensions += 1;
-        let at = offset + V6_HEADER_BYTES + extension_bytes;
+        if offset + V6_HEADER_BYTES + extension_bytes >= MAX_OFFSET {
+            return Err(Skip::BadHeader);
+        }
+        let at = forget_offset(offset + V6_HEADER_BYTES + extension_bytes);
+        let [following, length] = load_bytes(frame, at)?;
         let length = match next_header {
-            V6_HOP_BY_HOP | V6_ROUTING | V6_DESTINATION | V6_MOBILITY => (usize::from(load_u8(frame, at + 1)?) + 1) * 8,
+            V6_HOP_BY_HOP | V6_ROUTING | V6_DESTINATION | V6_MOBILITY => (usize::from(length) + 1) * 8,
             // RFC 4302 counts in words of four bytes, less two.
-            V6_AUTHENTICATION => (usize::from(load_u8(frame, at + 1)?) + 2) * 4,
+            V6_AUTHENTICATION => (usize::from(length) + 2) * 4,
             V6_FRAGMENT => {
                 if load_u16(frame, at + 2)? >> 3 != 0 {
                     return Err(Skip::Fragment);
@@ -112,10 +116,10 @@ pub(super) fn v6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
             }
             _ => return Err(Skip::NotTcp),
         };
-        next_header = load_u8(frame, at)?;
+        next_header = following;
         extension_bytes += length;
     }
-    if extension_bytes > stated_bytes {
+    if extension_bytes > stated_bytes || offset + V6_HEADER_BYTES + extension_bytes >= MAX_OFFSET {
         return Err(Skip::BadHeader);
     }
     Ok(IpPacket {

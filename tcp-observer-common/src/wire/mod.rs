@@ -15,8 +15,9 @@ pub use ip::IpPacket;
 use crate::{
     counters::Skip,
     flow::{Address, FlowKey, Side},
-    frame::Frame,
+    frame::{Frame, MAX_OFFSET},
     segment::Segment,
+    verifier::forget,
 };
 
 /// What a frame begins with.
@@ -48,7 +49,7 @@ pub fn segment4<F: Frame + ?Sized>(
     frame: &F,
     offset: usize,
 ) -> Result<(FlowKey<crate::flow::Ipv4>, Side, Segment), Skip> {
-    segment(frame, ip::v4(frame, offset)?)
+    segment(frame, ip::v4(frame, forget_offset(offset))?)
 }
 
 /// The same of an IPv6 packet.
@@ -60,19 +61,28 @@ pub fn segment6<F: Frame + ?Sized>(
     frame: &F,
     offset: usize,
 ) -> Result<(FlowKey<crate::flow::Ipv6>, Side, Segment), Skip> {
-    segment(frame, ip::v6(frame, offset)?)
+    segment(frame, ip::v6(frame, forget_offset(offset))?)
 }
 
 #[inline(always)]
 fn segment<F: Frame + ?Sized, A: Address>(frame: &F, ip: IpPacket<A>) -> Result<(FlowKey<A>, Side, Segment), Skip> {
-    let (source_port, destination_port, segment) = tcp::segment(frame, ip.payload_offset, ip.payload_bytes)?;
+    let offset = forget_offset(ip.payload_offset);
+    let (source_port, destination_port, segment) = tcp::segment(frame, offset, ip.payload_bytes)?;
     let (key, side) = FlowKey::of(ip.source, source_port, ip.destination, destination_port);
     Ok((key, side, segment))
 }
 
+/// An offset below [`MAX_OFFSET`], of which the verifier forgets by which headers it came about.
 #[inline(always)]
-fn load_u8<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<u8, Skip> {
-    frame.load::<1>(offset).map(|[byte]| byte).ok_or(Skip::Truncated)
+fn forget_offset(offset: usize) -> usize {
+    forget(offset as u64) as usize & (MAX_OFFSET - 1)
+}
+
+/// Two neighbouring bytes. Single ones are never loaded: the verifier does not take the comparison that LLVM makes of
+/// their bounds check.
+#[inline(always)]
+fn load_bytes<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<[u8; 2], Skip> {
+    frame.load(offset).ok_or(Skip::Truncated)
 }
 
 #[inline(always)]

@@ -1,9 +1,10 @@
 //! TCP options, of which a SYN's window scale is needed (<https://www.rfc-editor.org/rfc/rfc7323#section-2.2>).
 
-use super::load_u8;
+use super::{forget_offset, load_bytes};
 use crate::frame::Frame;
 
-const MAX_OPTION_BYTES: usize = 40;
+/// How many options are looked at. No stack's SYN has more than seven, padding included.
+const MAX_OPTIONS: usize = 12;
 const HEADER_BYTES: usize = 20;
 const END: u8 = 0;
 const NO_OPERATION: u8 = 1;
@@ -17,23 +18,25 @@ const MAX_SHIFT: u8 = 14;
 pub(super) fn window_shift<F: Frame + ?Sized>(frame: &F, offset: usize, header_bytes: usize) -> Option<u8> {
     let options_bytes = header_bytes.saturating_sub(HEADER_BYTES);
     let mut at = 0;
-    // Each turn takes at least a byte, so that forty of them see every option; the verifier needs the constant.
-    let mut turns = 0;
-    while turns < MAX_OPTION_BYTES {
-        turns += 1;
-        if at >= options_bytes || at >= MAX_OPTION_BYTES {
+    let mut options = 0;
+    while options < MAX_OPTIONS {
+        options += 1;
+        if at >= options_bytes {
             return None;
         }
-        match load_u8(frame, offset + at).ok()? {
+        let option = forget_offset(offset + at);
+        // An option of a single byte, at the very end, is not the one that is looked for.
+        let [kind, length] = load_bytes(frame, option).ok()?;
+        match kind {
             END => return None,
             NO_OPERATION => at += 1,
-            kind => {
-                let length = usize::from(load_u8(frame, offset + at + 1).ok()?);
+            _ => {
+                let length = usize::from(length);
                 if length < 2 || at + length > options_bytes {
                     return None;
                 }
                 if kind == WINDOW_SCALE && length == 3 {
-                    let shift = load_u8(frame, offset + at + 2).ok()?;
+                    let [_, shift] = load_bytes(frame, option + 1).ok()?;
                     return Some(if shift < MAX_SHIFT { shift } else { MAX_SHIFT });
                 }
                 at += length;

@@ -1,6 +1,6 @@
 //! The TCP header (<https://www.rfc-editor.org/rfc/rfc9293#section-3.1>).
 
-use super::{load_u8, load_u16, load_u32, options};
+use super::{load_bytes, load_u16, load_u32, options};
 use crate::{
     counters::Skip,
     frame::Frame,
@@ -17,19 +17,23 @@ pub(super) fn segment<F: Frame + ?Sized>(frame: &F, offset: usize, bytes: u32) -
     let destination_port = load_u16(frame, offset + 2)?;
     let seq = SeqNum(load_u32(frame, offset + 4)?);
     let ack = SeqNum(load_u32(frame, offset + 8)?);
-    let header_bytes = usize::from(load_u8(frame, offset + 12)? >> 4) * 4;
-    let flags = Flags(load_u8(frame, offset + 13)?);
+    let [data_offset, flags] = load_bytes(frame, offset + 12)?;
+    let header_bytes = usize::from(data_offset >> 4) * 4;
+    let flags = Flags(flags);
     let window = load_u16(frame, offset + 14)?;
     if header_bytes < HEADER_BYTES || (header_bytes as u32) > bytes {
         return Err(Skip::BadHeader);
     }
     // The last two bytes of the header are not asked for their meaning, but must be there.
-    load_u8(frame, offset + HEADER_BYTES - 1)?;
+    load_u16(frame, offset + 18)?;
     if !are_plausible(flags) {
         return Err(Skip::BadFlags);
     }
-    let window_shift =
-        if flags.has(Flags::SYN) { options::window_shift(frame, offset + HEADER_BYTES, header_bytes) } else { None };
+    let window_shift = if flags.has(Flags::SYN) {
+        options::window_shift(frame, offset + HEADER_BYTES, header_bytes).unwrap_or(Segment::NO_SHIFT)
+    } else {
+        Segment::NO_SHIFT
+    };
     let segment = Segment {
         seq,
         ack,
