@@ -19,6 +19,10 @@ const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 
+/// What programs of our own are called in the kernel, "neighbour", as the words of a program's name.
+const NEIGHBOUR: [u32; 3] =
+    [u32::from_ne_bytes(*b"neig"), u32::from_ne_bytes(*b"hbou"), u32::from_ne_bytes([b'r', 0, 0, 0])];
+
 /// Where a program hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -85,6 +89,12 @@ fn load(insns: &[Insn]) -> OwnedFd {
         log.len() as u32,
         log_low,
         log_high,
+        0,
+        0,
+        NEIGHBOUR[0],
+        NEIGHBOUR[1],
+        NEIGHBOUR[2],
+        0,
     ];
     bpf(BPF_PROG_LOAD, &attributes).unwrap_or_else(|error| {
         let log = String::from_utf8_lossy(&log);
@@ -103,7 +113,8 @@ fn bpf(command: i64, attributes: &[u32]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Every BPF program that is attached to an interface of a namespace, in words: TCX, XDP and filters of a qdisc.
+/// Every BPF program but our own that is attached to an interface of a namespace, in words: TCX, XDP and filters of a
+/// qdisc.
 #[track_caller]
 pub fn attached(namespace: &Namespace) -> Vec<String> {
     let mut found = Vec::new();
@@ -115,9 +126,11 @@ pub fn attached(namespace: &Namespace) -> Vec<String> {
         }
         for (place, word) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
             let programs = namespace.within(|| SchedClassifier::query_tcx(name, place)).map(|(_, programs)| programs);
-            for program in programs.unwrap_or_default() {
-                found.push(format!("{name}: tcx {word} {}", program.name_as_str().unwrap_or("?")));
-            }
+            let programs = programs.unwrap_or_default();
+            let names = programs.iter().map(|program| program.name_as_str().unwrap_or("?"));
+            found.extend(
+                names.filter(|&name| name != "neighbour").map(|program| format!("{name}: tcx {word} {program}")),
+            );
             let filters = run::finish(namespace.command("tc").args(["filter", "show", "dev", name, word]));
             found.extend(filters.stdout.lines().map(|line| format!("{name}: tc {word} {line}")));
         }

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
 
-use crate::{agent::Agent, namespace::Namespace, run, wait::wait_until};
+use crate::{
+    agent::{self, Agent},
+    namespace::Namespace,
+    run,
+    wait::wait_until,
+};
 
 /// One TCP socket that is not listening, or one end of a flow as the observer has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,9 +81,11 @@ pub fn addr(endpoint: &serde_json::Value) -> SocketAddr {
 }
 
 /// Waits until the observer's local endpoints are the kernel's sockets, as far as `concerns` takes them in, and gives
-/// that set. The kernel is asked before and after the observer, so that neither is compared with a moment gone by.
+/// that set. Connections to the agent itself, over a loopback that it may not watch, never concern. The kernel is asked before and after the observer, so that neither is compared with a moment gone by.
 #[track_caller]
 pub fn agree(agent: &Agent<'_>, limit: Duration, concerns: impl Fn(&Socket) -> bool) -> BTreeSet<Socket> {
+    let to_agent = |socket: &Socket| [socket.local.port(), socket.peer.port()].contains(&agent::PORT);
+    let concerns = |socket: &Socket| !to_agent(socket) && concerns(socket);
     wait_until("the observer and ss to agree", limit, || {
         let kernel = || sockets(agent.namespace()).into_iter().filter(&concerns).collect::<BTreeSet<_>>();
         let before = kernel();

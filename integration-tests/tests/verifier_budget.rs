@@ -6,12 +6,12 @@ use tcp_observer_common::abi::program;
 
 /// The kernel gives up at a million; half as much again is what a change may cost unnoticed.
 const BOUNDS: [(&str, u32); 6] = [
-    (program::XDP_INGRESS, 200_000),
-    (program::TC_INGRESS, 200_000),
-    (program::TC_EGRESS, 200_000),
-    (program::TC_INGRESS_L3, 200_000),
-    (program::TC_EGRESS_L3, 200_000),
-    (program::SWEEP, 200_000),
+    (program::XDP_INGRESS, 600_000),
+    (program::TC_INGRESS, 600_000),
+    (program::TC_EGRESS, 600_000),
+    (program::TC_INGRESS_L3, 600_000),
+    (program::TC_EGRESS_L3, 600_000),
+    (program::SWEEP, 600_000),
 ];
 
 #[test]

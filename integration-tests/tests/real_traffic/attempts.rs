@@ -15,7 +15,7 @@ const PORT: u16 = 8080;
 #[track_caller]
 fn drop_incoming(namespace: &Namespace, rule: &str) {
     let table = format!(
-        "table inet test {{ chain input {{ type filter hook input priority 0; policy accept; {rule} drop; }} }}"
+        "table inet test {{ chain input {{ type filter hook input priority 0; policy accept; {rule} drop; }}; }}"
     );
     run::success(namespace.command("nft").arg(&table));
 }

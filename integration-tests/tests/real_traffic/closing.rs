@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::Shutdown};
 
-use integration_tests::{prelude::*, traffic::reset_on_close};
+use integration_tests::{prelude::*, traffic::reset_on_close, wait::equal};
 
 const COUNT: usize = 6;
 
@@ -25,14 +25,16 @@ impl<'p> Opened<'p> {
         Self { agent, connections, _listeners: listeners }
     }
 
-    /// How many sockets are in which state, once the observer and ss agree about it.
+    /// Waits until the observer and ss agree that this many sockets are in these states, and no others are there.
     #[track_caller]
-    fn states(&self) -> BTreeMap<&'static str, usize> {
-        let mut states = BTreeMap::new();
-        for socket in ss::agree(&self.agent, SOON, |_| true) {
-            *states.entry(socket.state).or_default() += 1;
-        }
-        states
+    fn assert_states(&self, expected: &BTreeMap<&'static str, usize>) {
+        wait_until("the states", SOON, || {
+            let mut states = BTreeMap::new();
+            for socket in ss::agree(&self.agent, SOON, |_| true) {
+                *states.entry(socket.state).or_default() += 1;
+            }
+            equal("states", &states, expected)
+        });
     }
 
     #[track_caller]
@@ -54,6 +56,7 @@ fn who_closes_first_keeps_time_wait() {
     let _bound = bounded();
     for scene in Scene::all() {
         for closer in [Side::Client, Side::Server] {
+            eprintln!("closed by {closer:?}");
             let pair = Pair::new();
             let mut opened = Opened::new(scene, &pair);
             let (active, passive) = if scene.side == closer {
@@ -65,9 +68,9 @@ fn who_closes_first_keeps_time_wait() {
             let (clients, servers): (Vec<_>, Vec<_>) = connections.into_iter().map(|c| (c.client, c.server)).unzip();
             let (first, second) = if closer == Side::Client { (clients, servers) } else { (servers, clients) };
             drop(first);
-            assert_eq!(opened.states(), all_in(active), "half way, closed by {closer:?}");
+            opened.assert_states(&all_in(active));
             drop(second);
-            assert_eq!(opened.states(), passive, "at the end, closed by {closer:?}");
+            opened.assert_states(&passive);
             opened.assert_closed(if closer == Side::Client { "originator" } else { "responder" }, "fin");
             let metrics = opened.agent.metrics();
             let side = if scene.side == closer { "local" } else { "remote" };
@@ -90,7 +93,7 @@ fn data_goes_on_after_a_half_close() {
         opened.connections.iter().for_each(shut);
         opened.connections.iter().for_each(|connection| connection.answer(3000));
         let half_closed = if scene.side == Side::Client { "fin_wait_2" } else { "close_wait" };
-        assert_eq!(opened.states(), all_in(half_closed));
+        opened.assert_states(&all_in(half_closed));
         for record in opened.agent.dump(&[]) {
             assert_eq!(record["phase"], "half_closed", "{record}");
             assert_eq!(record["originator"]["bytes"], 10, "{record}");
@@ -112,7 +115,7 @@ fn a_reset_ends_both_sides_at_once() {
             reset_on_close(&connection.server);
             drop(connection.server);
         }
-        assert_eq!(opened.states(), BTreeMap::new());
+        opened.assert_states(&BTreeMap::new());
         let count = 2 * COUNT as u64;
         let sender = if scene.side == Side::Server { "local" } else { "remote" };
         let metrics = opened.agent.metrics();

@@ -1,6 +1,6 @@
 //! Bytes and segments, counted as the two kernels count them.
 
-use integration_tests::{prelude::*, tcp_info::TcpInfo};
+use integration_tests::{prelude::*, tcp_info::TcpInfo, wait::equal};
 
 /// More than any single buffer: many super-packets each way.
 const MANY: usize = 3_000_000;
@@ -13,17 +13,13 @@ fn payload_is_counted_to_the_byte_and_segments_as_tcp_info_counts_them() {
             let pair = Pair::new();
             let agent = scene.observe(&pair);
             let listener = Listener::new(&pair.server, pair.server_addr(family, 8080));
-            let connection = Connection::open(&pair.client, &listener);
-            connection.send(MANY);
-            connection.answer(MANY / 2);
-            connection.send(1);
+            let connection = transfer_without_loss(&pair, &listener);
+            let port = connection.client_addr().port();
             // The last acknowledgement may be delayed.
             wait_until("the counts to agree", SOON, || {
-                let records = agent.flows_of_port(8080);
+                let records = agent.flows_of_port(port);
                 let [record] = &records[..] else { return Err(format!("not one flow: {records:?}")) };
                 let info = TcpInfo::of(&connection.client);
-                let retransmitted = info.total_retrans + TcpInfo::of(&connection.server).total_retrans;
-                assert_eq!(retransmitted, 0, "a wire between namespaces loses nothing");
                 let count = |end: &str, field: &str| record[end][field].as_u64().unwrap();
                 let bytes = [count("originator", "bytes"), count("responder", "bytes")];
                 if bytes != [MANY as u64 + 1, MANY as u64 / 2] {
@@ -36,13 +32,32 @@ fn payload_is_counted_to_the_byte_and_segments_as_tcp_info_counts_them() {
                 }
                 Err(format!("{scene}, {family:?}: packets {packets:?}, the sockets count {expected:?}"))
             });
-            let metrics = agent.metrics();
-            let record = agent.flows_of_port(8080).remove(0);
-            let packets = ["originator", "responder"].map(|end| record[end]["packets"].as_u64().unwrap());
-            assert_eq!(metrics.count("segments_total", &[]), packets.iter().sum::<u64>());
+            wait_until("the totals to be the flows'", SOON, || {
+                let records = agent.flows_of_port(8080);
+                let ends = records.iter().flat_map(|record| [&record["originator"], &record["responder"]]);
+                let packets = ends.map(|end| end["packets"].as_u64().unwrap()).sum();
+                equal("segments", agent.metrics().count("segments_total", &[]), packets)
+            });
             agent.stop();
         }
     }
+}
+
+/// A connection over which much was sent, nothing of it twice. A short ring of a busy machine may drop a segment; what
+/// TCP makes of that is not the matter here.
+#[track_caller]
+fn transfer_without_loss(pair: &Pair, listener: &Listener) -> Connection {
+    for _ in 0..5 {
+        let connection = Connection::open(&pair.client, listener);
+        connection.send(MANY);
+        connection.answer(MANY / 2);
+        connection.send(1);
+        let ends = [&connection.client, &connection.server];
+        if ends.iter().all(|end| TcpInfo::of(end).total_retrans == 0) {
+            return connection;
+        }
+    }
+    panic!("the wire between the namespaces loses segments each time");
 }
 
 /// Generic XDP is shown super-packets and cannot know of how many segments each is made: it may count fewer.

@@ -11,7 +11,7 @@ use std::{
 use tcp_observer_common::{
     abi::map,
     conn::{Flow, Word, WordCell},
-    counters::{Counters, PORT_SLOTS, Skip, TableKind},
+    counters::{Counters, PORT_SLOTS, Skip, TableKind, place},
     flow::{Address, FlowKey, Ipv4, Ipv6},
     frame::Frame,
     histogram::{HISTOGRAMS, Histogram},
@@ -90,7 +90,7 @@ impl Replica {
 
     pub fn take(&self, hook: Hook, bytes: &[u8], wire_segments: u32) {
         if let Err(reason) = self.observe(hook, &Packet { bytes, wire_segments }) {
-            self.count(|counters| counters.skipped[reason.index()] += 1);
+            self.add(place::skipped(reason), 1);
         }
     }
 
@@ -173,8 +173,8 @@ impl Host for Replica {
         unchanged
     }
 
-    fn count(&self, change: impl FnOnce(&mut Counters)) {
-        change(&mut self.counters.borrow_mut());
+    fn add(&self, place: usize, amount: u64) {
+        self.counters.borrow_mut().words_mut()[place] += amount;
     }
 
     fn record(&self, histogram: u32, value_ns: u64) {
