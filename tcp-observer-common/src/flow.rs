@@ -97,20 +97,12 @@ impl<A: Address> FlowKey<A> {
         let destination_is_low =
             destination.precedes(&source) || (destination == source && destination_port < source_port);
         if destination_is_low {
-            let key = Self {
-                low_addr: destination,
-                high_addr: source,
-                low_port: destination_port,
-                high_port: source_port,
-            };
+            let key =
+                Self { low_addr: destination, high_addr: source, low_port: destination_port, high_port: source_port };
             (key, Side::High)
         } else {
-            let key = Self {
-                low_addr: source,
-                high_addr: destination,
-                low_port: source_port,
-                high_port: destination_port,
-            };
+            let key =
+                Self { low_addr: source, high_addr: destination, low_port: source_port, high_port: destination_port };
             (key, Side::Low)
         }
     }

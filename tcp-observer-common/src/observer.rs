@@ -27,13 +27,13 @@ use crate::{
     conn::{Decision, Flow, Mark, Note, Outcome, Role, Sent, Times, Word, WordCell, begin, next},
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
-    segment::{Flags, Segment, SegmentKind},
+    segment::{Segment, SegmentKind},
     verifier::forget,
 };
 
 /// Where a segment was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tap(u32);
+pub struct Tap(pub u32);
 
 impl Tap {
     /// The hook of an interface, which has an index above zero, in one direction.
@@ -47,6 +47,15 @@ impl Tap {
     pub const fn direction(self) -> HookDirection {
         HookDirection::from_bits((self.0 & 1) as u8)
     }
+}
+
+/// One segment, seen once.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting<'a> {
+    /// The side of the flow's key that sent it.
+    pub side: Side,
+    pub segment: &'a Segment,
+    pub tap: Tap,
 }
 
 /// Why an entry could not be inserted.
@@ -79,6 +88,14 @@ pub trait Family<A> {
     fn flows(&self) -> Self::Table;
     fn half_open(&self) -> Self::Table;
     fn is_local(&self, addr: &A) -> bool;
+    /// One attempt to take a segment in. A method, so that the kernel can make it a function of its own.
+    fn attempt(&self, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done
+    where
+        Self: Host + Sized,
+        A: Address,
+    {
+        attempt(self, key, sighting)
+    }
 }
 
 /// What the observer needs of the place it runs in.
@@ -118,7 +135,7 @@ pub struct Transition {
 }
 
 /// How often a segment looks its flow up again, when other CPUs change it meanwhile.
-const ATTEMPTS: u32 = 2;
+const ATTEMPTS: u32 = 4;
 
 /// Takes one segment in: one flow is updated, or the reason why none is comes back.
 ///
@@ -128,27 +145,13 @@ const ATTEMPTS: u32 = 2;
 pub fn observe<A: Address, E: Host + Family<A>>(
     host: &E,
     key: &FlowKey<A>,
-    side: Side,
-    segment: &Segment,
-    tap: Tap,
+    sighting: Sighting<'_>,
 ) -> Result<(), Skip> {
-    let side = Side::from_bits(forget(side as u64) as u8);
-    let segment = &Segment { flags: Flags(forget(u64::from(segment.flags.0)) as u8), ..*segment };
-    let mut attempt = 0;
-    while attempt < ATTEMPTS {
-        attempt += 1;
-        let settled = host.flows().find(key);
-        let is_settled = settled.is_some();
-        let done = match settled.or_else(|| host.half_open().find(key)) {
-            Some(flow) => update(host, key, &flow, is_settled, side, segment, tap),
-            None => start(host, key, side, segment, tap),
-        };
-        match done {
-            Done::Updated => {
-                let place = place::segments(tap.direction(), segment.kind());
-                host.add(place, u64::from(segment.wire_segments));
-                return Ok(());
-            }
+    let mut attempts = 0;
+    while attempts < ATTEMPTS {
+        attempts += 1;
+        match host.attempt(key, sighting) {
+            Done::Updated => return Ok(()),
             Done::Skipped(reason) => return Err(reason),
             Done::Again => {}
         }
@@ -157,11 +160,28 @@ pub fn observe<A: Address, E: Host + Family<A>>(
 }
 
 /// What came of one attempt.
-enum Done {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
     Updated,
     Skipped(Skip),
     /// Somebody else was faster: look again.
     Again,
+}
+
+/// One attempt to take a segment in.
+#[inline(always)]
+pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done {
+    let settled = host.flows().find(key);
+    let is_settled = settled.is_some();
+    let done = match settled.or_else(|| host.half_open().find(key)) {
+        Some(flow) => update(host, key, &flow, is_settled, sighting),
+        None => start(host, key, sighting),
+    };
+    if matches!(done, Done::Updated) {
+        let Sighting { segment, tap, .. } = sighting;
+        host.add(place::segments(tap.direction(), segment.kind()), u64::from(segment.wire_segments));
+    }
+    done
 }
 
 /// A segment of a flow that is known.
@@ -171,14 +191,14 @@ fn update<A: Address, E: Host + Family<A>>(
     key: &FlowKey<A>,
     flow: &Flow,
     is_settled: bool,
-    side: Side,
-    segment: &Segment,
-    tap: Tap,
+    sighting: Sighting<'_>,
 ) -> Done {
+    let Sighting { side, segment, tap } = sighting;
     let word = flow.word.load();
     let half = flow.half(side);
     let kind = segment.kind();
-    if word.is_steady() && matches!(kind, SegmentKind::Data | SegmentKind::Ack) && half.tap.get() == tap.0 && is_settled {
+    if word.is_steady() && matches!(kind, SegmentKind::Data | SegmentKind::Ack) && half.tap.get() == tap.0 && is_settled
+    {
         half.count(segment, host.coarse_ns());
         half.advance(segment);
         return Done::Updated;
@@ -198,7 +218,7 @@ fn update<A: Address, E: Host + Family<A>>(
     let (after, note) = match next(word, from, segment, &sent).decision() {
         Decision::Accept(after, note) => (after.with_of(Mark::Seen, from), note),
         Decision::Stale => return Done::Skipped(Skip::Stale),
-        Decision::Reincarnate => return reincarnate(host, key, flow, word, is_settled, side, segment, tap),
+        Decision::Reincarnate => return reincarnate(host, key, flow, word, is_settled, sighting),
     };
     let (word, after) = (Word(forget(word.0)), Word(forget(after.0)));
     let note = Note::from_bits(forget(note as u64) as u8);
@@ -226,9 +246,7 @@ fn update<A: Address, E: Host + Family<A>>(
 fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
     let half = flow.half(word.side_of(from));
     match segment.kind() {
-        SegmentKind::Syn | SegmentKind::SynAck => {
-            !word.has_of(Mark::IsnSeen, from) || segment.seq != half.isn.get()
-        }
+        SegmentKind::Syn | SegmentKind::SynAck => !word.has_of(Mark::IsnSeen, from) || segment.seq != half.isn.get(),
         SegmentKind::Rst => !word.has_of(Mark::RstSent, from),
         SegmentKind::Fin => !word.has_of(Mark::FinSent, from),
         SegmentKind::Data | SegmentKind::Ack => {
@@ -254,13 +272,8 @@ fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Fl
 
 /// A segment of a flow that is not known.
 #[inline(always)]
-fn start<A: Address, E: Host + Family<A>>(
-    host: &E,
-    key: &FlowKey<A>,
-    side: Side,
-    segment: &Segment,
-    tap: Tap,
-) -> Done {
+fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done {
+    let Sighting { side, segment, tap } = sighting;
     let now_ns = host.precise_ns();
     // A microsecond's sixteen low bits tell incarnations in one slot apart well enough.
     let Some(word) = begin(key, side, segment, (now_ns >> 10) as u16) else {
@@ -294,13 +307,11 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
     old: &Flow,
     word: Word,
     is_settled: bool,
-    side: Side,
-    segment: &Segment,
-    tap: Tap,
+    sighting: Sighting<'_>,
 ) -> Done {
     let mut started = Done::Updated;
     if is_settled {
-        started = start(host, key, side, segment, tap);
+        started = start(host, key, sighting);
         if let Done::Skipped(_) = started {
             return started;
         }
@@ -318,6 +329,6 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         started
     } else {
         host.half_open().remove(key);
-        start(host, key, side, segment, tap)
+        start(host, key, sighting)
     }
 }

@@ -11,9 +11,10 @@ use aya_ebpf::{
 };
 use tcp_observer_common::{
     conn::{Flow, Note, Role, Times, Word, WordCell},
-    counters::{PORT_SLOTS, TableKind, WORDS, tally},
-    flow::{Ipv4, Ipv6},
-    observer::{Family, Host, Transition},
+    counters::{PORT_SLOTS, Skip, TableKind, WORDS, tally},
+    flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
+    observer::{self, Done, Family, Host, Sighting, Tap, Transition},
+    segment::Segment,
     verifier::forget,
 };
 
@@ -40,6 +41,53 @@ fn injected_ns() -> Option<u64> {
     // SAFETY: a load-time constant of one byte.
     let injected = unsafe { read_volatile(&raw const CLOCK_INJECTED) } != 0;
     if injected { CLOCK.get(0).copied() } else { None }
+}
+
+/// [`observer::attempt`] for IPv4 as a function with global linkage, which the verifier looks at once, whatever
+/// headers led to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn attempt_ipv4(key: *const FlowKey4, side: u64, segment: *const Segment, tap: u64) -> u64 {
+    attempt(key, side, segment, tap)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn attempt_ipv6(key: *const FlowKey6, side: u64, segment: *const Segment, tap: u64) -> u64 {
+    attempt(key, side, segment, tap)
+}
+
+#[inline(always)]
+fn attempt<A: Address>(key: *const FlowKey<A>, side: u64, segment: *const Segment, tap: u64) -> u64
+where
+    Kernel: Family<A>,
+{
+    // SAFETY: null, or references of the only caller.
+    let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
+        return packed(Done::Again);
+    };
+    let sighting = Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) };
+    packed(observer::attempt(&Kernel::Packets, key, sighting))
+}
+
+/// [`Done`] in one register.
+#[inline(always)]
+fn packed(done: Done) -> u64 {
+    match done {
+        Done::Updated => 0,
+        Done::Again => 1,
+        Done::Skipped(reason) => 2 + reason as u64,
+    }
+}
+
+#[inline(always)]
+fn unpacked(done: u64) -> Done {
+    match done {
+        0 => Done::Updated,
+        1 => Done::Again,
+        reason => Done::Skipped(Skip::from_bits((reason - 2) as u8)),
+    }
 }
 
 /// [`tally::transition`] as a function with global linkage, which the verifier looks at once, whatever leads to it.
@@ -161,6 +209,11 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
+    fn attempt(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>) -> Done {
+        unpacked(attempt_ipv4(key, sighting.side as u64, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
     fn is_local(&self, addr: &Ipv4) -> bool {
         holds(&LOCAL_IPV4, addr)
     }
@@ -179,6 +232,11 @@ impl Family<Ipv6> for Kernel {
     #[inline(always)]
     fn half_open(&self) -> Self::Table {
         FlowTable(&HALF_OPEN_IPV6)
+    }
+
+    #[inline(always)]
+    fn attempt(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>) -> Done {
+        unpacked(attempt_ipv6(key, sighting.side as u64, sighting.segment, u64::from(sighting.tap.0)))
     }
 
     #[inline(always)]

@@ -18,7 +18,7 @@ use aya_ebpf::{
 use tcp_observer_common::{
     counters::{HookDirection, Skip, place},
     frame::Frame,
-    observer::{Host, Tap, observe},
+    observer::{Host, Sighting, Tap, observe},
     wire::{self, Link, Network},
 };
 
@@ -94,11 +94,11 @@ fn take<F: Frame>(frame: &F, link: Link, tap: Tap) -> Result<(), Skip> {
     match wire::network(frame, link)? {
         (Network::Ipv4, offset) => {
             let (key, side, segment) = wire::segment4(frame, offset)?;
-            observe(&host, &key, side, &segment, tap)
+            observe(&host, &key, Sighting { side, segment: &segment, tap })
         }
         (Network::Ipv6, offset) => {
             let (key, side, segment) = wire::segment6(frame, offset)?;
-            observe(&host, &key, side, &segment, tap)
+            observe(&host, &key, Sighting { side, segment: &segment, tap })
         }
     }
 }

@@ -51,12 +51,7 @@ type Visit<A> = extern "C" fn(*mut c_void, *const FlowKey<A>, *mut FlowBytes, *m
 fn sweep_table<A>(table: &'static HashMap<FlowKey<A>, FlowBytes>, visit: Visit<A>, mut round: Round) {
     // SAFETY: the callback has the signature that the helper asks for, and the round outlives the call.
     unsafe {
-        bpf_for_each_map_elem(
-            ptr::from_ref(table).cast_mut().cast(),
-            visit as *mut c_void,
-            (&raw mut round).cast(),
-            0,
-        );
+        bpf_for_each_map_elem(ptr::from_ref(table).cast_mut().cast(), visit as *mut c_void, (&raw mut round).cast(), 0);
     }
 }
 

@@ -26,10 +26,7 @@ pub fn begin<A: Address>(key: &FlowKey<A>, side: Side, segment: &Segment, epoch:
         SegmentKind::Ack | SegmentKind::Fin | SegmentKind::Rst => return None,
     };
     let word = Word::fresh(epoch);
-    let originator_is_high = matches!(
-        (side, role),
-        (Side::High, Role::Originator) | (Side::Low, Role::Responder)
-    );
+    let originator_is_high = matches!((side, role), (Side::High, Role::Originator) | (Side::Low, Role::Responder));
     let word = if originator_is_high { word.with(Mark::OriginatorIsHigh) } else { word };
     Some(match segment.kind() {
         SegmentKind::Syn => handshake::begun_by_syn(word),

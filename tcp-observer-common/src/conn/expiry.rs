@@ -66,8 +66,7 @@ fn half_closed_ns(word: Word, limits: &Limits) -> u64 {
 
 #[inline(always)]
 fn time_wait_over(word: Word, role: Role, waited_ns: u64, limits: &Limits) -> Word {
-    let lasts_ns =
-        if word.has_of(Mark::Local, role) { limits.local_time_wait_ns } else { limits.remote_time_wait_ns };
+    let lasts_ns = if word.has_of(Mark::Local, role) { limits.local_time_wait_ns } else { limits.remote_time_wait_ns };
     match word.state(role) {
         State::TimeWait if waited_ns > lasts_ns => word.with_state(role, State::Closed),
         _ => word,

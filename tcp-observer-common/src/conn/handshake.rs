@@ -98,8 +98,7 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         Role::Originator if peer_answered => {
             // Only the number after the SYN-ACK's (or after data sent with it) ends the handshake, from the number
             // after the SYN on; data may come first where the ACK itself was lost.
-            let in_order =
-                !word.has_of(Mark::IsnSeen, from) || !segment.seq.before(sent.sender.isn.get().plus(1));
+            let in_order = !word.has_of(Mark::IsnSeen, from) || !segment.seq.before(sent.sender.isn.get().plus(1));
             if in_order && covers_syn(segment.ack, sent) {
                 let word = word.with_state(Role::Originator, State::Established);
                 Verdict::accept(established(word), Note::Completed)

@@ -17,8 +17,9 @@
 //! No arm here reads a clock or writes anything; [`Note`] tells the caller which time to note.
 
 use super::{
-    handshake, reset,
+    handshake,
     record::Half,
+    reset,
     state::State,
     teardown,
     word::{Mark, Outcome, Role, Word},
@@ -115,7 +116,13 @@ mod kernel {
 
     #[unsafe(no_mangle)]
     #[inline(never)]
-    extern "C" fn conn_next(word: u64, from: u64, segment: *const Segment, sender: *const Half, receiver: *const Half) -> u64 {
+    extern "C" fn conn_next(
+        word: u64,
+        from: u64,
+        segment: *const Segment,
+        sender: *const Half,
+        receiver: *const Half,
+    ) -> u64 {
         // SAFETY: null, or references of the only caller.
         let (segment, sender, receiver) = unsafe { (segment.as_ref(), sender.as_ref(), receiver.as_ref()) };
         let (Some(segment), Some(sender), Some(receiver)) = (segment, sender, receiver) else {
@@ -161,15 +168,14 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
         (SegmentKind::Rst, Outcome::Completed | Outcome::NotSeen) => reset::after_handshake(word, from, segment, sent),
 
         // The attempt has failed: a SYN begins another, and whatever else trails in changes nothing.
-        (
-            kind,
-            Outcome::Refused | Outcome::Reset | Outcome::TimedOut | Outcome::Abandoned | Outcome::Evicted,
-        ) => match kind {
-            SegmentKind::Syn => Verdict::REINCARNATE,
-            SegmentKind::SynAck | SegmentKind::Rst | SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
-                Verdict::STALE
+        (kind, Outcome::Refused | Outcome::Reset | Outcome::TimedOut | Outcome::Abandoned | Outcome::Evicted) => {
+            match kind {
+                SegmentKind::Syn => Verdict::REINCARNATE,
+                SegmentKind::SynAck | SegmentKind::Rst | SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
+                    Verdict::STALE
+                }
             }
-        },
+        }
     }
 }
 

@@ -17,7 +17,9 @@ pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: &Sen
     // A RST without acknowledgement stands where its sender would send next, or where its peer expects it.
     let in_place = (word.has_of(Mark::IsnSeen, from)
         && segment.seq.within(sent.sender.isn.get(), sent.sender.next_seq.get()))
-        || (word.has_of(Mark::Seen, from.opposite()) && peer_acked(word, from) && segment.seq == sent.receiver.acked.get());
+        || (word.has_of(Mark::Seen, from.opposite())
+            && peer_acked(word, from)
+            && segment.seq == sent.receiver.acked.get());
     let outcome = match from {
         // In SYN-SENT only the acknowledgement of the SYN makes a RST acceptable (RFC 9293, 3.10.7.3).
         Role::Responder if !word.has_of(Mark::IsnSeen, from) => {

@@ -23,9 +23,7 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
     let acks_fin = word.has_of(Mark::FinSent, from.opposite()) && segment.ack == sent.receiver.next_seq.get();
     if acks_fin {
         // Only what was received is acknowledged.
-        word = word
-            .with_state(from.opposite(), word.state(from.opposite()).fin_acknowledged())
-            .forgotten();
+        word = word.with_state(from.opposite(), word.state(from.opposite()).fin_acknowledged()).forgotten();
         word = word.with_state(from, word.state(from).fin_received());
     }
     word = word.forgotten();
@@ -49,7 +47,8 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
         return if segment.end() == expected_next { Some(word) } else { None };
     }
     // Whatever lies before it has passed here as well.
-    let in_order = !sender_seen || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next);
+    let in_order =
+        !sender_seen || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next);
     if !in_order && !is_in_window(word, from, segment.end(), sent) {
         return None;
     }

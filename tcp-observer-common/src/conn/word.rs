@@ -287,9 +287,10 @@ impl Word {
             (Closed, Closed) => Phase::Closed,
             (FinWait2, CloseWait) | (CloseWait, FinWait2) => Phase::HalfClosed,
             (TimeWait, TimeWait | Closed | Unknown) | (Closed | Unknown, TimeWait) => Phase::TimeWait,
-            (Unknown | Listen | SynSent | SynReceived | Established, Unknown | Listen | SynSent | SynReceived | Established) => {
-                Phase::Established
-            }
+            (
+                Unknown | Listen | SynSent | SynReceived | Established,
+                Unknown | Listen | SynSent | SynReceived | Established,
+            ) => Phase::Established,
             _ => Phase::Closing,
         }
     }

@@ -50,9 +50,7 @@ pub const fn evictions(table: TableKind, reason: Eviction) -> usize {
 /// `attempts[slot][locality][outcome]`
 #[inline(always)]
 pub const fn attempts(slot: usize, locality: Locality, outcome: Outcome) -> usize {
-    offset_of!(Counters, attempts) / 8
-        + (slot * Locality::COUNT + locality.index()) * Outcome::COUNT
-        + outcome.index()
+    offset_of!(Counters, attempts) / 8 + (slot * Locality::COUNT + locality.index()) * Outcome::COUNT + outcome.index()
 }
 
 #[cfg(test)]
@@ -61,7 +59,7 @@ mod tests {
 
     #[test]
     fn each_place_is_its_array_element() {
-        let counters = &mut Counters::ZERO;
+        let mut counters = Counters::ZERO;
         let mut mark = |place: usize| {
             counters.words_mut()[place] += 1;
         };

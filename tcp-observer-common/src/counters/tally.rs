@@ -27,11 +27,8 @@ pub fn transition<H: Host>(host: &H, transition: Transition, times: &Times) {
                 let slot = attempt(host, after, responder_port, Outcome::Completed);
                 handshake(host, after.forgotten(), slot, times);
             }
-            failed @ (Outcome::Refused
-            | Outcome::Reset
-            | Outcome::TimedOut
-            | Outcome::Abandoned
-            | Outcome::Evicted) => {
+            failed
+            @ (Outcome::Refused | Outcome::Reset | Outcome::TimedOut | Outcome::Abandoned | Outcome::Evicted) => {
                 attempt(host, after, responder_port, failed);
             }
         }
