@@ -16,7 +16,7 @@ use tcp_observer_common::{
     frame::Frame,
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    observer::{Family, Host, Refusal, Table, Tap, observe},
+    observer::{Family, Host, Refusal, Sighting, Table, Tap, observe},
     sweep::sweep_entry,
     wire::{self, Network},
 };
@@ -99,11 +99,11 @@ impl Replica {
         match wire::network(packet, hook.link)? {
             (Network::Ipv4, offset) => {
                 let (key, side, segment) = wire::segment4(packet, offset)?;
-                observe(self, &key, side, &segment, tap)
+                observe(self, &key, Sighting { side, segment: &segment, tap })
             }
             (Network::Ipv6, offset) => {
                 let (key, side, segment) = wire::segment6(packet, offset)?;
-                observe(self, &key, side, &segment, tap)
+                observe(self, &key, Sighting { side, segment: &segment, tap })
             }
         }
     }
