@@ -38,6 +38,8 @@ pub mod map {
     /// HASH of the host's own addresses, as u32 words in network order, to a byte; loopback is known by value.
     pub const LOCAL_IPV4: &str = "LOCAL_IPV4";
     pub const LOCAL_IPV6: &str = "LOCAL_IPV6";
+    /// HASH of interface index (u32) to [`InterfaceName`](super::InterfaceName): what the agent observes, and has.
+    pub const INTERFACES: &str = "INTERFACES";
     /// ARRAY of one [`Layout`](super::Layout).
     pub const LAYOUT: &str = "LAYOUT";
     /// ARRAY of one u64: the time in nanoseconds, where [`CLOCK_INJECTED`](super::CLOCK_INJECTED) is set. Tests only.
@@ -46,6 +48,10 @@ pub mod map {
 
 /// Load-time global (u8): read the time from [`map::CLOCK`] instead of the kernel's clock.
 pub const CLOCK_INJECTED: &str = "CLOCK_INJECTED";
+
+/// An interface's name, filled up with zeros (IFNAMSIZ). An index means something else in another network namespace,
+/// and nothing once the interface is gone; the name stays.
+pub type InterfaceName = [u8; 16];
 
 /// The responder ports with counters of their own, by slot; zero is a free slot. The kernel fills free slots with
 /// the first ports below `first_ephemeral` whose handshake completes; a slot once taken keeps its port.

@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray},
 };
 use tcp_observer_common::{
-    abi::{Layout, Ports},
+    abi::{InterfaceName, Layout, Ports},
     conn::Flow,
     counters::Counters,
     flow::{FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
@@ -38,6 +38,8 @@ pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
 pub static LOCAL_IPV4: HashMap<Ipv4, u8> = HashMap::with_max_entries(4096, 0);
 #[map]
 pub static LOCAL_IPV6: HashMap<Ipv6, u8> = HashMap::with_max_entries(4096, 0);
+#[map]
+pub static INTERFACES: HashMap<u32, InterfaceName> = HashMap::with_max_entries(4096, 0);
 #[map]
 pub static LAYOUT: Array<Layout> = Array::with_max_entries(1, 0);
 #[map]

@@ -123,6 +123,11 @@ impl Observed {
         self.interfaces.values().flat_map(of).collect()
     }
 
+    /// What the observed interfaces are called, by index.
+    pub fn names(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.interfaces.iter().map(|(&index, interface)| (index, interface.name.as_str()))
+    }
+
     /// What would outlive this process.
     pub fn filters(&self) -> Vec<Filter> {
         let all = self.interfaces.values().flat_map(|interface| &interface.attached);

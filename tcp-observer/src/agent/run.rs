@@ -209,6 +209,9 @@ impl Agent<'_> {
     }
 
     fn note_attachments(&self) -> anyhow::Result<()> {
+        let programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.observed.names().try_for_each(|(index, name)| programs.note_interface(index, name))?;
+        drop(programs);
         self.status.set_attachments(self.observed.attachments());
         self.lock.note(&self.observed.filters())
     }

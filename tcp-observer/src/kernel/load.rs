@@ -15,7 +15,7 @@ use aya::{
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp},
 };
 use tcp_observer_common::{
-    abi::{LAYOUT_HASH, Layout, Ports, map, program},
+    abi::{InterfaceName, LAYOUT_HASH, Layout, Ports, map, program},
     counters::PORT_SLOTS,
     limits::Limits,
 };
@@ -76,6 +76,17 @@ impl Programs {
         layout_map.table.update(&0, &layout).context("cannot write map `LAYOUT`")?;
         let ports_map = PinnedMap::<u32, Ports>::new(map::PORTS, self.map(map::PORTS)?)?;
         ports_map.table.update(&0, &ports).context("cannot write map `PORTS`")
+    }
+
+    /// Notes what an interface is called, for whoever reads the maps later or from another network namespace.
+    ///
+    /// # Errors
+    /// When the map is missing or full.
+    pub fn note_interface(&self, index: u32, name: &str) -> anyhow::Result<()> {
+        let mut padded = InterfaceName::default();
+        padded.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+        let names = PinnedMap::<u32, InterfaceName>::new(map::INTERFACES, self.map(map::INTERFACES)?)?;
+        names.table.update(&index, &padded).with_context(|| format!("cannot note the name of interface `{name}`"))
     }
 
     /// Pins every map but the layout.

@@ -15,7 +15,7 @@ use aya::{
     sys::SyscallError,
 };
 use tcp_observer_common::{
-    abi::{LAYOUT_HASH, Layout, Ports, map},
+    abi::{InterfaceName, LAYOUT_HASH, Layout, Ports, map},
     conn::Flow,
     counters::Counters,
     flow::{FlowKey4, FlowKey6},
@@ -47,6 +47,7 @@ pub struct PinnedMaps {
     pub(super) counters: PinnedMap<u32, Counters>,
     pub(super) handshakes: PinnedMap<u32, Histogram>,
     pub(super) ports: PinnedMap<u32, Ports>,
+    pub(super) interfaces: PinnedMap<u32, InterfaceName>,
     pub(super) cpus: usize,
 }
 
@@ -88,6 +89,7 @@ impl Pins<'_> {
             counters: self.open(map::COUNTERS)?,
             handshakes: self.open(map::HANDSHAKES)?,
             ports: self.open(map::PORTS)?,
+            interfaces: self.open(map::INTERFACES)?,
             cpus: aya::util::nr_cpus().map_err(|(path, error)| anyhow!("cannot read `{path}`: {error}"))?,
         })
     }

@@ -3,10 +3,11 @@
 //! A flow moves from the half-open table to the settled one. Half-open tables are read first, so that a flow which
 //! moves meanwhile is found twice rather than never; the settled copy wins.
 
-use std::{cell::RefCell, collections::HashSet, ffi::CStr, hash::Hash, io, sync::Arc};
+use std::{collections::HashSet, hash::Hash, io, sync::Arc};
 
 use anyhow::Context;
 use tcp_observer_common::{
+    abi::InterfaceName,
     conn::{Flow, Mark, Word},
     counters::{Counters, PORT_SLOTS, TableKind},
     flow::FlowKey,
@@ -37,7 +38,7 @@ impl Source for PinnedMaps {
             limits: &self.layout.limits,
             knows_local: true,
         };
-        let interfaces = InterfaceNames::default();
+        let interfaces = InterfaceNames::read(self)?;
         let mut reading = Reading { moment, interfaces: &interfaces, flows: Vec::new(), tables: Vec::new() };
         reading.family((TableKind::HalfOpenIpv4, &self.half_open_ipv4), (TableKind::FlowsIpv4, &self.flows_ipv4))?;
         reading.family((TableKind::HalfOpenIpv6, &self.half_open_ipv6), (TableKind::FlowsIpv6, &self.flows_ipv6))?;
@@ -136,36 +137,28 @@ impl Reading<'_> {
     }
 }
 
-/// Names of interfaces by index, asked for once each. Lives as long as one reading, since interfaces are renamed.
-#[derive(Default)]
-struct InterfaceNames(RefCell<Vec<(u32, Option<Arc<str>>)>>);
+/// Names of interfaces by index, as the agent has noted them.
+struct InterfaceNames(Vec<(u32, Arc<str>)>);
 
 impl InterfaceNames {
+    fn read(maps: &PinnedMaps) -> anyhow::Result<Self> {
+        let mut names = Vec::new();
+        let table = &maps.interfaces.table;
+        table
+            .for_each(|index, name| names.push((*index, name_of(name))))
+            .context("cannot read the interfaces' names")?;
+        Ok(Self(names))
+    }
+
     fn name(&self, index: u32) -> Option<Arc<str>> {
-        let mut known = self.0.borrow_mut();
         // A handful, and most flows are of the first: cheaper than hashing for each flow.
-        match known.iter().find(|(of, _)| *of == index) {
-            Some((_, name)) => name.clone(),
-            None => {
-                let name = interface_name(index);
-                known.push((index, name.clone()));
-                name
-            }
-        }
+        self.0.iter().find(|(of, _)| *of == index).map(|(_, name)| Arc::clone(name))
     }
 }
 
-/// What the interface with this index is called now, in this network namespace.
-fn interface_name(index: u32) -> Option<Arc<str>> {
-    let mut buffer = [0 as libc::c_char; libc::IF_NAMESIZE];
-    // SAFETY: the buffer has the IF_NAMESIZE bytes that if_indextoname writes at most, its terminator included.
-    let found = unsafe { libc::if_indextoname(index, buffer.as_mut_ptr()) };
-    if found.is_null() {
-        return None;
-    }
-    // SAFETY: if_indextoname has terminated the name.
-    let name = unsafe { CStr::from_ptr(buffer.as_ptr()) };
-    Some(name.to_string_lossy().into())
+fn name_of(name: &InterfaceName) -> Arc<str> {
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into()
 }
 
 #[cfg(test)]
@@ -173,11 +166,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interface_names_are_looked_up_once_and_unknown_ones_are_none() {
-        let names = InterfaceNames::default();
-        // Index 1 is lo in every network namespace.
-        assert_eq!(names.name(1).as_deref(), Some("lo"));
-        assert_eq!(names.name(u32::MAX), None);
-        assert_eq!(names.0.borrow().len(), 2);
+    fn a_name_ends_before_its_zeros_or_with_its_last_byte() {
+        assert_eq!(&*name_of(b"eth0\0\0\0\0\0\0\0\0\0\0\0\0"), "eth0");
+        assert_eq!(&*name_of(b"0123456789abcdef"), "0123456789abcdef");
     }
 }
