@@ -274,11 +274,12 @@ fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Fl
 #[inline(always)]
 fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done {
     let Sighting { side, segment, tap } = sighting;
-    let now_ns = host.precise_ns();
-    // A microsecond's sixteen low bits tell incarnations in one slot apart well enough.
-    let Some(word) = begin(key, side, segment, (now_ns >> 10) as u16) else {
+    let Some(word) = begin(key, side, segment) else {
         return Done::Skipped(Skip::UnknownFlow);
     };
+    let now_ns = host.precise_ns();
+    // Sixteen bits of microseconds tell incarnations in one slot apart well enough.
+    let word = word.in_epoch((now_ns >> 10) as u16);
     let (originator, responder) = (word.side_of(Role::Originator), word.side_of(Role::Responder));
     let word = if is_local(host, key.addr(originator)) { word.with_of(Mark::Local, Role::Originator) } else { word };
     let word = if is_local(host, key.addr(responder)) { word.with_of(Mark::Local, Role::Responder) } else { word };

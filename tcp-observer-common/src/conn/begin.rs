@@ -13,19 +13,20 @@ use crate::{
 /// Ports below this one are servers' by custom (IANA's system ports).
 const FIRST_USER_PORT: u16 = 1024;
 
-/// The word of a flow that begins with this segment of `side`, or `None` where such a segment begins none.
+/// The word of a flow that begins with this segment of `side`, or `None` where such a segment begins none. Its epoch
+/// is left to [`Word::in_epoch`].
 ///
 /// Data begins a flow picked up mid-stream. A lone ACK, FIN or RST does not: it is more often the last word of a
 /// flow that is over than the first of one that lives.
 #[inline(always)]
-pub fn begin<A: Address>(key: &FlowKey<A>, side: Side, segment: &Segment, epoch: u16) -> Option<Word> {
+pub fn begin<A: Address>(key: &FlowKey<A>, side: Side, segment: &Segment) -> Option<Word> {
     let role = match segment.kind() {
         SegmentKind::Syn => Role::Originator,
         SegmentKind::SynAck => Role::Responder,
         SegmentKind::Data => guessed_role(key.port(side), key.port(side.opposite())),
         SegmentKind::Ack | SegmentKind::Fin | SegmentKind::Rst => return None,
     };
-    let word = Word::fresh(epoch);
+    let word = Word::fresh(0);
     let originator_is_high = matches!((side, role), (Side::High, Role::Originator) | (Side::Low, Role::Responder));
     let word = if originator_is_high { word.with(Mark::OriginatorIsHigh) } else { word };
     Some(match segment.kind() {

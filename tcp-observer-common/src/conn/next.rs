@@ -182,18 +182,17 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
 /// A SYN where a handshake has completed or was never seen.
 #[inline(always)]
 fn on_late_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
-    let (own, peer) = (word.state(from), word.state(from.opposite()));
-    if word.has_of(Mark::IsnSeen, from) && segment.seq == sent.sender.isn.get() {
-        // The network delivered the first SYN late or twice.
-        return Verdict::accept(word, Note::LateRepetition);
-    }
-    match (own, peer) {
-        // It was in TIME-WAIT itself and opens again: its 2 MSL are over, or it may cut them short (RFC 6191).
-        (State::TimeWait, State::TimeWait | State::Closed) | (State::Closed, State::Closed) => Verdict::REINCARNATE,
+    let repeats = word.has_of(Mark::IsnSeen, from) && segment.seq == sent.sender.isn.get();
+    match (word.state(from), word.state(from.opposite())) {
+        // The receiver has no connection any more and will answer whatever SYN comes, an old one that was delayed
+        // included; or the sender was in TIME-WAIT itself and opens again, its 2 MSL over or cut short (RFC 6191).
+        (State::TimeWait | State::Closed, State::Closed) | (State::TimeWait, State::TimeWait) => Verdict::REINCARNATE,
         // The peer in TIME-WAIT takes a SYN beyond all it has received
         // (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6.1>). Where it goes by timestamps instead, its SYN-ACK
         // will tell.
         (State::Closed, State::TimeWait) if segment.seq.after(sent.sender.next_seq.get()) => Verdict::REINCARNATE,
+        // The network delivered the first SYN late or twice.
+        _ if repeats => Verdict::accept(word, Note::LateRepetition),
         // Otherwise the receiver answers with a challenge ACK and nothing changes
         // (<https://www.rfc-editor.org/rfc/rfc5961#section-4>).
         _ => Verdict::STALE,

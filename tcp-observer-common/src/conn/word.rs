@@ -134,6 +134,13 @@ impl Word {
         Self((epoch as u64) << EPOCH_SHIFT)
     }
 
+    /// The same word in another incarnation.
+    #[inline(always)]
+    #[must_use]
+    pub const fn in_epoch(self, epoch: u16) -> Self {
+        Self(self.0 & ((1 << EPOCH_SHIFT) - 1) | (epoch as u64) << EPOCH_SHIFT)
+    }
+
     #[inline(always)]
     const fn field(self, (shift, mask): (u32, u64)) -> u8 {
         (self.0 >> shift & mask) as u8
