@@ -15,13 +15,20 @@ use crate::{asm::Insn, namespace::Namespace, run};
 /// Commands, types and places from include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: i64 = 5;
 const BPF_LINK_CREATE: i64 = 28;
-const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 
 /// What programs of our own are called in the kernel, "neighbour", as the words of a program's name.
 const NEIGHBOUR: [u32; 3] =
     [u32::from_ne_bytes(*b"neig"), u32::from_ne_bytes(*b"hbou"), u32::from_ne_bytes([b'r', 0, 0, 0])];
+
+/// What a program is loaded as (`enum bpf_prog_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ProgramKind {
+    Tc = 3,
+    Xdp = 6,
+}
 
 /// Where a program hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +45,7 @@ pub struct Neighbour {
 impl Neighbour {
     #[track_caller]
     pub fn attach(namespace: &Namespace, interface: &str, hook: Hook, insns: &[Insn]) -> Self {
-        let program = load(insns);
+        let program = load(ProgramKind::Tc, insns);
         let interface = std::ffi::CString::new(interface).expect("an interface name has no zero byte");
         let link = namespace.within(|| {
             // SAFETY: the name ends with a zero byte.
@@ -71,7 +78,9 @@ impl Count {
     }
 }
 
-fn load(insns: &[Insn]) -> OwnedFd {
+/// Loads a program of this kind.
+#[track_caller]
+pub fn load(kind: ProgramKind, insns: &[Insn]) -> OwnedFd {
     const LICENSE: &std::ffi::CStr = c"GPL";
     let mut log = vec![0_u8; 1 << 16];
     let wide = |address: usize| [address as u32, (address as u64 >> 32) as u32];
@@ -79,7 +88,7 @@ fn load(insns: &[Insn]) -> OwnedFd {
     let [license_low, license_high] = wide(LICENSE.as_ptr().addr());
     let [log_low, log_high] = wide(log.as_mut_ptr().expose_provenance());
     let attributes = [
-        BPF_PROG_TYPE_SCHED_CLS,
+        kind as u32,
         insns.len() as u32,
         insns_low,
         insns_high,

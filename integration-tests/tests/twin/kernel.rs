@@ -136,11 +136,6 @@ impl Kernel {
             let key = |bytes: [u8; 36]| unsafe { mem::transmute::<[u8; 36], FlowKey6>(bytes) };
             flows.extend(self.entries(name, key));
         }
-        let mut counters = Counters::ZERO;
-        for words in self.per_cpu::<CounterWords>(map::COUNTERS, 2).into_iter().flatten() {
-            // SAFETY: counters are these words.
-            counters.add(&unsafe { mem::transmute::<CounterWords, Counters>(words) });
-        }
         let histograms = self.per_cpu::<HistogramWords>(map::HANDSHAKES, HISTOGRAMS).into_iter().map(|cpus| {
             let mut sum = Histogram::default();
             for words in cpus {
@@ -150,7 +145,22 @@ impl Kernel {
             sum
         });
         let ports = Array::<_, PortsWords>::try_from(self.ebpf.map(map::PORTS).unwrap()).unwrap().get(&0, 0).unwrap();
-        State { flows, counters, histograms: histograms.collect(), port_slots: ports[..PORT_SLOTS].to_vec() }
+        State {
+            flows,
+            counters: self.counters(),
+            histograms: histograms.collect(),
+            port_slots: ports[..PORT_SLOTS].to_vec(),
+        }
+    }
+
+    /// All CPUs' counters, of packets and of the sweep.
+    pub fn counters(&self) -> Counters {
+        let mut counters = Counters::ZERO;
+        for words in self.per_cpu::<CounterWords>(map::COUNTERS, 2).into_iter().flatten() {
+            // SAFETY: counters are these words.
+            counters.add(&unsafe { mem::transmute::<CounterWords, Counters>(words) });
+        }
+        counters
     }
 
     fn entries<K: Pod, N: Debug>(&self, name: &str, key: impl Fn(K) -> N) -> Vec<(String, String)> {

@@ -120,6 +120,10 @@ impl Replica {
         table.0.borrow_mut().retain(|key, flow| !sweep_entry(self, kind, key, flow, now_ns, &Limits::DEFAULT));
     }
 
+    pub fn counters(&self) -> Counters {
+        self.counters.borrow().clone()
+    }
+
     pub fn state(&self) -> State {
         let mut flows = std::collections::BTreeMap::new();
         for (name, table) in [(map::FLOWS_IPV4, &self.flows4), (map::HALF_OPEN_IPV4, &self.half_open4)] {
@@ -130,7 +134,7 @@ impl Replica {
         }
         State {
             flows,
-            counters: self.counters.borrow().clone(),
+            counters: self.counters(),
             histograms: self.histograms.borrow().clone(),
             port_slots: self.port_slots.borrow().to_vec(),
         }

@@ -8,6 +8,11 @@ use tcp_observer_common::{
     histogram::Histogram,
 };
 
+/// Packets of one segment each that a program has accounted for: updates and skips.
+pub fn packets(counters: &Counters) -> u64 {
+    counters.segments.iter().flatten().sum::<u64>() + counters.skipped.iter().sum::<u64>()
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// Table and key in words; every field of the flow in words.
@@ -25,16 +30,6 @@ impl State {
 
     pub fn flow(flow: &Flow) -> String {
         format!("{:?} {:?} {flow:?}", flow.word.load(), flow.times)
-    }
-
-    /// Segments that updated a flow.
-    pub fn segments(&self) -> u64 {
-        self.counters.segments.iter().flatten().sum()
-    }
-
-    /// Packets that updated none.
-    pub fn skipped(&self) -> u64 {
-        self.counters.skipped.iter().sum()
     }
 
     /// The lines by which two states differ.
