@@ -12,6 +12,8 @@ use crate::{
 /// Names of the kernel programs, as in the ELF object.
 pub mod program {
     pub const XDP_INGRESS: &str = "xdp_ingress";
+    /// For generic XDP: it takes no packet in several buffers.
+    pub const XDP_INGRESS_GENERIC: &str = "xdp_ingress_generic";
     pub const TC_INGRESS: &str = "tc_ingress";
     pub const TC_EGRESS: &str = "tc_egress";
     /// For devices without an Ethernet header (tun, ipip, wireguard).

@@ -32,8 +32,21 @@ const HEADERS_BYTES: u32 = 256;
 
 #[xdp(frags)]
 pub fn xdp_ingress(context: XdpContext) -> u32 {
+    xdp(&context)
+}
+
+/// Generic XDP copies what comes in several buffers for a program that would take it so, and the copy's MAC header
+/// length is lost (6.18, `skb_pp_cow_data`): tc programs behind would find the packet without its Ethernet header.
+/// For this one the kernel makes the packet linear instead.
+#[xdp]
+pub fn xdp_ingress_generic(context: XdpContext) -> u32 {
+    xdp(&context)
+}
+
+#[inline(always)]
+fn xdp(context: &XdpContext) -> u32 {
     let tap = Tap::new(context.ingress_ifindex() as u32, HookDirection::Ingress);
-    if let Err(reason) = take(&XdpFrame::new(&context), Link::Ethernet, tap) {
+    if let Err(reason) = take(&XdpFrame::new(context), Link::Ethernet, tap) {
         skip(reason);
     }
     xdp_action::XDP_PASS

@@ -91,10 +91,11 @@ fn attach_xdp(
     xdp_mode: XdpMode,
     mode: &'static str,
 ) -> anyhow::Result<Attached> {
-    let program = programs.xdp()?;
+    let name = hook.program(Framing::Ethernet);
+    let program = programs.xdp(name)?;
     let id = program.attach_to_if_index(link.index, xdp_mode).map_err(cause)?;
     let held = Held::Xdp(program.take_link(id)?);
-    Ok(Attached { hook, program: hook.program(Framing::Ethernet), mode, filter: None, _held: held })
+    Ok(Attached { hook, program: name, mode, filter: None, _held: held })
 }
 
 fn attach_tc(

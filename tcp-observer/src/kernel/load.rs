@@ -133,12 +133,11 @@ impl Programs {
         Ok(program)
     }
 
-    /// The XDP program, loaded.
+    /// An XDP program, loaded.
     ///
     /// # Errors
-    /// When the kernel refuses it: before 5.18 for its multi-buffer support.
-    pub fn xdp(&mut self) -> anyhow::Result<&mut Xdp> {
-        let name = program::XDP_INGRESS;
+    /// When the kernel refuses it: before 5.18 the native one, for its multi-buffer support.
+    pub fn xdp(&mut self, name: &'static str) -> anyhow::Result<&mut Xdp> {
         let program: &mut Xdp = program_of(&mut self.ebpf, name)?.try_into()?;
         if !self.loaded.contains(name) {
             program.load().map_err(|error| refusal(name, error))?;

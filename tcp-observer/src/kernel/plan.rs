@@ -32,7 +32,8 @@ impl Hook {
     /// The kernel program for this hook.
     pub const fn program(self, framing: Framing) -> &'static str {
         match (self, framing) {
-            (Self::XdpNative | Self::XdpGeneric, _) => program::XDP_INGRESS,
+            (Self::XdpNative, _) => program::XDP_INGRESS,
+            (Self::XdpGeneric, _) => program::XDP_INGRESS_GENERIC,
             (Self::TcIngress, Framing::Ip) => program::TC_INGRESS_L3,
             (Self::TcEgress, Framing::Ip) => program::TC_EGRESS_L3,
             (Self::TcIngress, _) => program::TC_INGRESS,
