@@ -5,8 +5,9 @@ use integration_tests::{object, prelude::*};
 use tcp_observer_common::abi::program;
 
 /// The kernel gives up at a million; half as much again is what a change may cost unnoticed.
-const BOUNDS: [(&str, u32); 6] = [
+const BOUNDS: [(&str, u32); 7] = [
     (program::XDP_INGRESS, 600_000),
+    (program::XDP_INGRESS_GENERIC, 600_000),
     (program::TC_INGRESS, 600_000),
     (program::TC_EGRESS, 600_000),
     (program::TC_INGRESS_L3, 600_000),

@@ -1,6 +1,6 @@
 //! The kernel's half of the twins: the programs, loaded but attached nowhere, with an injected clock.
 
-use std::{fmt::Debug, mem, net::IpAddr};
+use std::{collections::HashSet, fmt::Debug, mem, net::IpAddr};
 
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun, TestRunOptions,
@@ -33,40 +33,21 @@ pub const FIRST_EPHEMERAL: u64 = 32_768;
 
 pub struct Kernel {
     ebpf: Ebpf,
+    /// Each program is loaded when it is first needed: the verifier takes its time.
+    loaded: HashSet<&'static str>,
 }
 
 impl Kernel {
     #[track_caller]
-    pub fn load(local: &[IpAddr]) -> Self {
+    pub fn load() -> Self {
         let injected = 1_u8;
         let mut loader = EbpfLoader::new();
         loader.override_global(CLOCK_INJECTED, &injected, true);
         for table in [map::FLOWS_IPV4, map::FLOWS_IPV6, map::HALF_OPEN_IPV4, map::HALF_OPEN_IPV6] {
             loader.map_max_entries(table, 4096);
         }
-        let mut ebpf = loader.load(&object::bytes()).expect("the object loads");
-        for name in [
-            program::XDP_INGRESS,
-            program::TC_INGRESS,
-            program::TC_EGRESS,
-            program::TC_INGRESS_L3,
-            program::TC_EGRESS_L3,
-            program::SWEEP,
-        ] {
-            let loaded = match ebpf.program_mut(name).unwrap_or_else(|| panic!("no program `{name}`")) {
-                Program::Xdp(xdp) => xdp.load(),
-                Program::SchedClassifier(tc) => tc.load(),
-                other => panic!("`{name}` is of an unexpected kind: {other:?}"),
-            };
-            loaded.unwrap_or_else(|error| panic!("`{name}` does not load: {error}"));
-        }
-        let mut kernel = Self { ebpf };
-        for addr in local {
-            match addr {
-                IpAddr::V4(addr) => kernel.put(map::LOCAL_IPV4, addr.octets()),
-                IpAddr::V6(addr) => kernel.put(map::LOCAL_IPV6, addr.octets()),
-            }
-        }
+        let ebpf = loader.load(&object::bytes()).expect("the object loads");
+        let mut kernel = Self { ebpf, loaded: HashSet::new() };
         let ports = Ports { slots: [0; PORT_SLOTS], first_ephemeral: FIRST_EPHEMERAL };
         // SAFETY: both are as long, and `Ports` is made of u64 only.
         kernel.set::<PortsWords>(map::PORTS, unsafe { mem::transmute::<Ports, PortsWords>(ports) });
@@ -85,6 +66,25 @@ impl Kernel {
         kernel
     }
 
+    /// Forgets all flows, and takes these addresses for local ones.
+    #[track_caller]
+    pub fn begin_anew(&mut self, local: &[IpAddr]) {
+        for table in [map::FLOWS_IPV4, map::HALF_OPEN_IPV4] {
+            self.clear::<[u8; 12], FlowWords>(table);
+        }
+        for table in [map::FLOWS_IPV6, map::HALF_OPEN_IPV6] {
+            self.clear::<[u8; 36], FlowWords>(table);
+        }
+        self.clear::<[u8; 4], u8>(map::LOCAL_IPV4);
+        self.clear::<[u8; 16], u8>(map::LOCAL_IPV6);
+        for addr in local {
+            match addr {
+                IpAddr::V4(addr) => self.put(map::LOCAL_IPV4, addr.octets()),
+                IpAddr::V6(addr) => self.put(map::LOCAL_IPV6, addr.octets()),
+            }
+        }
+    }
+
     pub fn set_clock(&mut self, now_ns: u64) {
         self.set(map::CLOCK, now_ns);
     }
@@ -94,7 +94,7 @@ impl Kernel {
     pub fn take(&mut self, hook: Hook, bytes: &[u8], wire_segments: u32) {
         let mut after = vec![0; bytes.len() + 64];
         let context = skb_context(wire_segments);
-        let program = self.ebpf.program_mut(hook.program).expect("loaded before");
+        let program = self.program(hook.program);
         let mut options = TestRunOptions { data_in: Some(bytes), data_out: Some(&mut after), ..Default::default() };
         let (result, pass) = match program {
             Program::Xdp(_) => {
@@ -118,7 +118,7 @@ impl Kernel {
         let mut frame = [0_u8; 64];
         // The fifteenth byte asks for all tables.
         frame[14] = 2;
-        let program = self.ebpf.program_mut(program::SWEEP).expect("loaded before");
+        let program = self.program(program::SWEEP);
         let sweep: &mut SchedClassifier = program.try_into().expect("the sweep is a tc program");
         let options = TestRunOptions { data_in: Some(&frame), ..Default::default() };
         sweep.test_run(options).expect("the sweep runs");
@@ -161,6 +161,27 @@ impl Kernel {
             counters.add(&unsafe { mem::transmute::<CounterWords, Counters>(words) });
         }
         counters
+    }
+
+    /// A program, loaded.
+    #[track_caller]
+    fn program(&mut self, name: &'static str) -> &mut Program {
+        let program = self.ebpf.program_mut(name).unwrap_or_else(|| panic!("no program `{name}`"));
+        if self.loaded.insert(name) {
+            let loaded = match program {
+                Program::Xdp(xdp) => xdp.load(),
+                Program::SchedClassifier(tc) => tc.load(),
+                other => panic!("`{name}` is of an unexpected kind: {other:?}"),
+            };
+            loaded.unwrap_or_else(|error| panic!("`{name}` does not load: {error}"));
+        }
+        program
+    }
+
+    fn clear<K: Pod, V: Pod>(&mut self, name: &str) {
+        let mut table = HashMap::<_, K, V>::try_from(self.ebpf.map_mut(name).unwrap()).unwrap();
+        let keys: Vec<K> = table.keys().map(|key| key.expect("the table can be read")).collect();
+        keys.iter().for_each(|key| table.remove(key).expect("what was there can be removed"));
     }
 
     fn entries<K: Pod, N: Debug>(&self, name: &str, key: impl Fn(K) -> N) -> Vec<(String, String)> {

@@ -65,23 +65,34 @@ pub struct Replica {
 }
 
 impl Replica {
-    pub fn new(local: &[IpAddr]) -> Self {
-        let octets = |addr: &IpAddr| match addr {
-            IpAddr::V4(addr) => addr.octets().to_vec(),
-            IpAddr::V6(addr) => addr.octets().to_vec(),
-        };
+    pub fn new() -> Self {
         Self {
             now_ns: Cell::new(0),
             flows4: MemoryTable::default(),
             half_open4: MemoryTable::default(),
             flows6: MemoryTable::default(),
             half_open6: MemoryTable::default(),
-            local: local.iter().map(octets).collect(),
+            local: HashSet::new(),
             counters: RefCell::new(Counters::ZERO),
             histograms: RefCell::new(vec![Histogram::default(); HISTOGRAMS as usize]),
             port_slots: RefCell::new([0; PORT_SLOTS]),
             scratch: Flow::default(),
         }
+    }
+
+    /// Forgets all flows, and takes these addresses for local ones.
+    pub fn begin_anew(&mut self, local: &[IpAddr]) {
+        let octets = |addr: &IpAddr| match addr {
+            IpAddr::V4(addr) => addr.octets().to_vec(),
+            IpAddr::V6(addr) => addr.octets().to_vec(),
+        };
+        for table in [&self.flows4, &self.half_open4] {
+            table.0.borrow_mut().clear();
+        }
+        for table in [&self.flows6, &self.half_open6] {
+            table.0.borrow_mut().clear();
+        }
+        self.local = local.iter().map(octets).collect();
     }
 
     pub fn set_clock(&self, now_ns: u64) {
