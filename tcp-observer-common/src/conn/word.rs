@@ -276,12 +276,22 @@ impl Word {
         }
     }
 
-    /// Whether data and plain acknowledgements are all that can be expected: the shortest path.
+    /// Whether data and plain acknowledgements are all that can be expected: the shortest path. Two comparisons of
+    /// the whole word, since every data segment asks.
     #[inline(always)]
     pub const fn is_steady(self) -> bool {
-        self.is_settled()
-            && matches!(self.state(Role::Originator), State::Established)
-            && matches!(self.state(Role::Responder), State::Established)
+        const ESTABLISHED: Word = Word::fresh(0)
+            .with_state(Role::Originator, State::Established)
+            .with_state(Role::Responder, State::Established);
+        const HANDSHAKE_SEEN: u64 = ESTABLISHED.with_outcome(Outcome::Completed).0;
+        const PICKED_UP: u64 = ESTABLISHED
+            .with_outcome(Outcome::NotSeen)
+            .with_of(Mark::Confirmed, Role::Originator)
+            .with_of(Mark::Confirmed, Role::Responder)
+            .0;
+        const STATES_AND_OUTCOME: u64 = 0xfff;
+        const CONFIRMED: u64 = 3 << Mark::Confirmed as u32;
+        self.0 & STATES_AND_OUTCOME == HANDSHAKE_SEEN || self.0 & (STATES_AND_OUTCOME | CONFIRMED) == PICKED_UP
     }
 
     /// Where the whole flow stands.
@@ -336,6 +346,24 @@ mod tests {
         assert!(word.has(Mark::Inferred) && !word.has(Mark::OriginatorIsHigh) && !word.has(Mark::Retired));
         assert!(word.has_of(Mark::Local, Role::Responder) && !word.has_of(Mark::Local, Role::Originator));
         assert_eq!(word.0 >> EPOCH_SHIFT, 0xffff);
+    }
+
+    #[test]
+    fn steady_is_settled_and_established_on_both_sides() {
+        for &outcome in Outcome::ALL {
+            for &originator in State::ALL {
+                for &responder in State::ALL {
+                    for marks in 0..4_u64 {
+                        let word = Word(marks << Mark::Confirmed as u32)
+                            .with_outcome(outcome)
+                            .with_state(Role::Originator, originator)
+                            .with_state(Role::Responder, responder);
+                        let established = originator == State::Established && responder == State::Established;
+                        assert_eq!(word.is_steady(), word.is_settled() && established, "{word:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
