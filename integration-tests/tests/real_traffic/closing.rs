@@ -72,12 +72,15 @@ fn who_closes_first_keeps_time_wait() {
             drop(second);
             opened.assert_states(&passive);
             opened.assert_closed(if closer == Side::Client { "originator" } else { "responder" }, "fin");
-            let metrics = opened.agent.metrics();
             let side = if scene.side == closer { "local" } else { "remote" };
-            assert_eq!(metrics.count("time_wait_connections", &[("side", side)]), 2 * COUNT as u64);
-            let closes = [("initiator", side), ("how", "fin")];
-            assert_eq!(metrics.count("closes_total", &closes), 2 * COUNT as u64);
-            assert_eq!(metrics.count("closes_total", &[]), 2 * COUNT as u64);
+            let count = 2 * COUNT as u64;
+            wait_until("the counters", SOON, || {
+                let metrics = opened.agent.metrics();
+                equal("TIME-WAIT", metrics.count("time_wait_connections", &[("side", side)]), count)?;
+                let closes = [("initiator", side), ("how", "fin")];
+                equal("closes", metrics.count("closes_total", &closes), count)?;
+                equal("all closes", metrics.count("closes_total", &[]), count)
+            });
             opened.agent.stop();
         }
     }
@@ -111,18 +114,23 @@ fn a_reset_ends_both_sides_at_once() {
     for scene in Scene::all() {
         let pair = Pair::new();
         let mut opened = Opened::new(scene, &pair);
-        for connection in opened.connections.drain(..) {
-            reset_on_close(&connection.server);
-            drop(connection.server);
-        }
+        let connections = std::mem::take(&mut opened.connections);
+        let (clients, servers): (Vec<_>, Vec<_>) = connections.into_iter().map(|c| (c.client, c.server)).unzip();
+        servers.iter().for_each(reset_on_close);
+        drop(servers);
         opened.assert_states(&BTreeMap::new());
         let count = 2 * COUNT as u64;
         let sender = if scene.side == Side::Server { "local" } else { "remote" };
-        let metrics = opened.agent.metrics();
-        assert_eq!(metrics.count("resets_total", &[("sender", sender), ("phase", "established")]), count);
-        assert_eq!(metrics.count("resets_total", &[]), count);
-        assert_eq!(metrics.count("closes_total", &[("initiator", sender), ("how", "rst")]), count);
+        wait_until("the counters", SOON, || {
+            let metrics = opened.agent.metrics();
+            let resets = [("sender", sender), ("phase", "established")];
+            equal("all resets", metrics.count("resets_total", &[]), count)?;
+            equal("resets", metrics.count("resets_total", &resets), count)?;
+            equal("closes", metrics.count("closes_total", &[("initiator", sender), ("how", "rst")]), count)
+        });
         opened.assert_closed("responder", "rst");
+        // Not before: a client that closes while the RST is on its way would send a FIN.
+        drop(clients);
         opened.agent.stop();
     }
 }
