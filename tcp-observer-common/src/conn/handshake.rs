@@ -141,8 +141,13 @@ fn completed_for(word: Word, role: Role, otherwise: Note) -> Verdict {
 
 #[inline(always)]
 fn established(word: Word) -> Word {
+    let responder = match word.state(Role::Responder) {
+        // It closed before the last ACK was seen.
+        State::FinWait1 => State::FinWait1,
+        _ => State::Established,
+    };
     word.with_state(Role::Originator, State::Established)
-        .with_state(Role::Responder, State::Established)
+        .with_state(Role::Responder, responder)
         .with_outcome(Outcome::Completed)
 }
 

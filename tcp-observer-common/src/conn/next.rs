@@ -146,9 +146,10 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
         (SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack, Outcome::InProgress) => {
             let handshake = handshake::on_ack(word, from, segment, sent);
             match handshake.decision() {
-                // The segment that completes the handshake may carry the FIN as well.
+                // The segment that completes the handshake may carry a FIN as well, or acknowledge one.
                 Decision::Accept(word, note)
-                    if segment.flags.has(Flags::FIN) && !matches!(word.outcome(), Outcome::Abandoned) =>
+                    if (segment.flags.has(Flags::FIN) || word.has_of(Mark::FinSent, from.opposite()))
+                        && !matches!(word.outcome(), Outcome::Abandoned) =>
                 {
                     match teardown::on_ack(word, from, segment, sent).decision() {
                         Decision::Accept(word, _) => Verdict::accept(word, note),

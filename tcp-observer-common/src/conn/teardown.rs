@@ -58,7 +58,8 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
         own => own.fin_sent(),
     };
     let own = State::from_bits(forget(own as u64) as u8);
-    let crossed = own == State::Closing;
+    // Or the peer's FIN lies beyond a gap, and this end has not said that it got it.
+    let crossed = own == State::Closing || own == State::FinWait1 && word.has_of(Mark::FinSent, from.opposite());
     let (initiator, how) = match (word.initiator(), from) {
         _ if crossed => (Initiator::Both, How::Simultaneous),
         (Initiator::Nobody, Role::Originator) => (Initiator::Originator, How::Fin),

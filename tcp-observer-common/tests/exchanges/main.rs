@@ -1,0 +1,16 @@
+//! Exchanges between two peers, segment by segment, as the core sees them: what is taken, what is skipped, and what
+//! is known afterwards.
+//!
+//! The expected states are those that RFC 9293, RFC 5961 and RFC 1337 give the two endpoints, derived by hand. One
+//! module per stage of a connection's life.
+
+mod accounts;
+mod closing;
+mod incarnations;
+mod opening;
+mod pick_up;
+mod resets;
+mod silence;
+mod support;
+mod tables;
+mod taps;

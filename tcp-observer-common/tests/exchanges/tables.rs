@@ -1,0 +1,73 @@
+//! Full tables: the segment that finds no room is skipped, and costs nobody else anything.
+
+use tcp_observer_common::{
+    conn::{Outcome, State::*},
+    counters::Skip::*,
+    seq::SeqNum,
+};
+
+use crate::support::Talk;
+
+#[test]
+fn a_syn_without_room_is_skipped_and_nothing_else_changes() {
+    let talk = Talk::new();
+    talk.memory.half_open4.limit(1);
+    let (client, server) = talk.peers();
+    let (other_client, other_server) = talk.peers_from(40001);
+    client.syn(1000);
+    let before = talk.counters();
+    other_client.skipped(TableFull).syn(1);
+    other_client.skipped(TableFull).data(2, 1, 5);
+    other_server.skipped(TableFull).syn_ack(1, 2);
+    let mut after = talk.counters();
+    assert_eq!(core::mem::take(&mut after.skipped[TableFull.index()]), 3);
+    assert_eq!(after, before);
+    server.syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    talk.expect(Established, Established);
+    // It has moved on, and there is room again.
+    other_client.syn(1);
+    assert_eq!(talk.table_entries(), (1, 1));
+}
+
+#[test]
+fn a_flood_of_syns_does_not_touch_established_flows() {
+    let talk = Talk::new();
+    talk.memory.half_open4.limit(8);
+    talk.open();
+    for port in 1025..1100 {
+        let _ = talk.peers_from(port).0.try_send(tcp_observer_common::segment::Flags::SYN, 1, 0, 0);
+    }
+    assert_eq!(talk.table_entries(), (1, 8));
+    assert_eq!(talk.skips(TableFull), 75 - 8);
+    let (client, _) = talk.peers();
+    client.data(1001, 5001, 10);
+    talk.expect(Established, Established);
+}
+
+#[test]
+fn a_handshake_that_completes_without_room_was_completed_all_the_same() {
+    let talk = Talk::new();
+    talk.memory.flows4.limit(1);
+    talk.open();
+    let (client, server) = talk.peers_from(40001);
+    client.syn(1);
+    server.syn_ack(1, 2);
+    client.skipped(TableFull).ack(2, 2);
+    assert_eq!(talk.attempts(Outcome::Completed), 2);
+    assert_eq!(talk.table_entries(), (1, 0));
+    talk.expect(Established, Established);
+}
+
+#[test]
+fn a_new_incarnation_without_room_leaves_the_old_flow_as_it_is() {
+    let talk = Talk::new();
+    talk.open_and_close();
+    talk.memory.half_open4.limit(0);
+    let (client, _) = talk.peers();
+    let word = talk.word();
+    client.skipped(TableFull).syn(90_000);
+    assert_eq!(talk.word(), word);
+    talk.expect(TimeWait, Closed);
+    assert_eq!(client.half().isn.get(), SeqNum(1000));
+}
