@@ -82,6 +82,7 @@ async fn with_lock(
     signals: &mut Signals,
 ) -> anyhow::Result<()> {
     let listener = bind(options.listen).await?;
+    tracing::info!("loading the kernel programs: their verification takes a few seconds on a slow machine");
     let mut programs = Programs::open(options)?;
     log_kernel_messages(&mut programs);
     let programs = Arc::new(Mutex::new(programs));
@@ -210,7 +211,12 @@ impl Agent<'_> {
 
     fn note_attachments(&self) -> anyhow::Result<()> {
         let programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-        self.observed.names().try_for_each(|(index, name)| programs.note_interface(index, name))?;
+        for (index, name) in self.observed.names() {
+            // Its flows are then shown without an interface; that is no reason to stop.
+            if let Err(error) = programs.note_interface(index, name) {
+                tracing::warn!("{error:#}");
+            }
+        }
         drop(programs);
         self.status.set_attachments(self.observed.attachments());
         self.lock.note(&self.observed.filters())
