@@ -7,6 +7,7 @@ pub mod filter;
 pub mod kernel;
 pub mod order;
 pub mod output;
+pub mod replay;
 pub mod selection;
 pub mod snapshot;
 pub mod source;

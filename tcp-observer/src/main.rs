@@ -10,10 +10,11 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tcp_observer::{
     agent,
-    cli::{self, Cli, Command, DetachArgs, DumpArgs, RunArgs, SummaryArgs},
+    cli::{self, Cli, Command, DetachArgs, DumpArgs, ReplayArgs, RunArgs, SummaryArgs},
     exit,
     kernel::{PinnedMaps, leftover},
     output::{self, summary},
+    replay,
     selection::Selection,
     snapshot::Snapshot,
     source::Source as _,
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Dump(args) => dump(args),
         Command::Summary(args) => summarize(&args),
+        Command::Replay(args) => replay(args),
         Command::Detach(args) => detach(&args),
     };
     match result {
@@ -50,6 +52,19 @@ fn dump(args: DumpArgs) -> anyhow::Result<()> {
 fn summarize(args: &SummaryArgs) -> anyhow::Result<()> {
     let snapshot = PinnedMaps::open(&args.pins.pin_dir)?.snapshot()?;
     show_summary(&snapshot, args.output)
+}
+
+fn replay(args: ReplayArgs) -> anyhow::Result<()> {
+    let summary_format = args.summary_format()?;
+    let mut replay = replay::read(&args.file, &(&args).into())?;
+    let fault = replay.fault.take();
+    let snapshot = replay.into_snapshot();
+    match summary_format {
+        Some(format) => show_summary(&snapshot, format)?,
+        None => show_flows(&snapshot, &args.select.into(), args.output)?,
+    }
+    // Last, so that it is read after what could be analysed nevertheless.
+    fault.map_or(Ok(()), |fault| Err(fault.into()))
 }
 
 fn detach(args: &DetachArgs) -> anyhow::Result<()> {

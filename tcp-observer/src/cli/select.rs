@@ -14,6 +14,10 @@ use crate::{
     selection::Selection,
 };
 
+/// The flags by the names that clap knows them by: for a command that shows flows or something else.
+pub const FLAGS: [&str; 9] =
+    ["states", "phases", "roles", "ports", "addrs", "interfaces", "older_than", "sort", "limit"];
+
 /// Values of one flag are alternatives, flags combine with and.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Which flows")]

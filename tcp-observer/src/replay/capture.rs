@@ -1,0 +1,243 @@
+//! A capture file as a stream of packets: pcap in micro- and nanoseconds and either byte order, and pcapng.
+//!
+//! What is a record and what it says is the business of `pcap-parser`, which reads through a buffer; here the buffer
+//! grows for a record that is larger, the end of the file is told apart from a torn record, and a record that cannot
+//! be whole is told apart from one that has not been read yet. Nothing in a file makes this allocate more than the
+//! file holds, or [`MAX_RECORD_BYTES`].
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Cursor, Read},
+    path::Path,
+};
+
+use anyhow::{Context as _, bail};
+use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, PcapHeader, PcapNGReader, traits::PcapReaderIterator};
+use tcp_observer_common::frame::Frame;
+
+use super::{
+    fault::Problem,
+    link::LinkType,
+    pcapng::{Section, Seen},
+    timestamp,
+};
+
+/// What is read at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Larger records are taken for corrupt ones, as Wireshark takes them.
+const MAX_RECORD_BYTES: u64 = 16 * 1024 * 1024;
+/// The first bytes of a pcapng section, the same in both byte orders.
+const SECTION_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+
+/// A packet's bytes as far as they were captured, and its length on the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    pub bytes: &'a [u8],
+    pub wire_bytes: usize,
+}
+
+impl<'a> Packet<'a> {
+    /// A packet is never shorter than what was captured of it.
+    pub fn new(bytes: &'a [u8], wire_bytes: u32) -> Self {
+        Self { bytes, wire_bytes: bytes.len().max(wire_bytes as usize) }
+    }
+
+    /// The packet without its first bytes.
+    pub fn from(self, offset: usize) -> Self {
+        Self { bytes: self.bytes.get(offset..).unwrap_or_default(), wire_bytes: self.wire_bytes.saturating_sub(offset) }
+    }
+}
+
+impl Frame for Packet<'_> {
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes.load(offset)
+    }
+
+    fn len(&self) -> usize {
+        self.wire_bytes
+    }
+}
+
+/// A packet and what the capture says about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Captured<'a> {
+    /// `None` where there is no time stamp.
+    pub unix_ns: Option<u64>,
+    /// The capture's interfaces, counted from one.
+    pub interface: u32,
+    /// `None` for one that cannot be read.
+    pub link: Option<LinkType>,
+    pub packet: Packet<'a>,
+}
+
+/// A capture that has been opened.
+pub struct Capture {
+    records: Box<dyn PcapReaderIterator>,
+    format: Format,
+    /// Packets of link types that cannot be read.
+    unknown: BTreeMap<u16, u64>,
+}
+
+enum Format {
+    Pcap(PcapHeader),
+    PcapNg(Section),
+}
+
+impl Capture {
+    /// # Errors
+    /// When the file cannot be read or is no capture.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display();
+        let mut file = File::open(path).with_context(|| format!("cannot open `{name}`"))?;
+        let mut head = Vec::new();
+        file.by_ref()
+            .take(BUFFER_BYTES as u64)
+            .read_to_end(&mut head)
+            .with_context(|| format!("cannot read `{name}`"))?;
+        if let Some(remark) = foreign(&head) {
+            bail!("`{name}` is no pcap or pcapng capture: {remark}");
+        }
+        let is_pcapng = head.starts_with(&SECTION_MAGIC);
+        let input = Cursor::new(head).chain(file);
+        let broken = |_| anyhow::anyhow!("`{name}` begins like a capture, but its file header is cut off or corrupt");
+        if is_pcapng {
+            let records = PcapNGReader::new(BUFFER_BYTES, input).map_err(broken)?;
+            let format = Format::PcapNg(Section::default());
+            Ok(Self { records: Box::new(records), format, unknown: BTreeMap::new() })
+        } else {
+            let records = LegacyPcapReader::new(BUFFER_BYTES, input).map_err(broken)?;
+            let format = Format::Pcap(PcapHeader::default());
+            Ok(Self { records: Box::new(records), format, unknown: BTreeMap::new() })
+        }
+    }
+
+    /// Reads all packets; what is wrong with the file comes back.
+    pub fn read(mut self, mut take: impl FnMut(Captured<'_>)) -> Vec<Problem> {
+        let broken = self.read_records(&mut take).err();
+        let unknown = self.unknown.into_iter().map(|(link, packets)| Problem::UnknownLink { link, packets });
+        unknown.chain(broken).collect()
+    }
+
+    fn read_records(&mut self, take: &mut impl FnMut(Captured<'_>)) -> Result<(), Problem> {
+        loop {
+            let offset = self.records.consumed() as u64;
+            let corrupt = |reason| Problem::Corrupt { offset, reason };
+            let is_short = match self.records.next() {
+                Ok((size, block)) => {
+                    if let Some(seen) = self.format.take(block).map_err(corrupt)? {
+                        let link = LinkType::of(seen.link);
+                        if link.is_none() {
+                            *self.unknown.entry(seen.link).or_default() += 1;
+                        }
+                        let Seen { interface, unix_ns, packet, .. } = seen;
+                        take(Captured { unix_ns, interface: interface.saturating_add(1), link, packet });
+                    }
+                    self.records.consume_noshift(size);
+                    continue;
+                }
+                Err(PcapError::Eof) => return Ok(()),
+                Err(PcapError::BufferTooSmall) => true,
+                Err(PcapError::Incomplete(_)) => false,
+                Err(PcapError::UnexpectedEof) => {
+                    if self.records.data().is_empty() {
+                        return Ok(());
+                    }
+                    self.plausible().map_err(corrupt)?;
+                    return Err(Problem::Truncated { offset });
+                }
+                Err(PcapError::ReadError) => return Err(Problem::Unreadable { offset }),
+                Err(PcapError::HeaderNotRecognized | PcapError::NomError(..) | PcapError::OwnedNomError(..)) => {
+                    return Err(corrupt("its fields do not fit each other"));
+                }
+            };
+            self.plausible().map_err(corrupt)?;
+            if is_short {
+                // By no more than what has been read: what a record says of its length is not believed.
+                let size = self.records.data().len().max(BUFFER_BYTES) * 2;
+                self.records.grow(size);
+            }
+            if self.records.refill().is_err() {
+                return Err(Problem::Unreadable { offset });
+            }
+        }
+    }
+
+    /// Whether the record of which the parser wants to see more can be there and not read yet.
+    fn plausible(&self) -> Result<(), &'static str> {
+        let data = self.records.data();
+        match self.format.record_bytes(data) {
+            Some(claimed) if claimed > MAX_RECORD_BYTES => Err("it claims to be larger than 16 MiB"),
+            Some(claimed) if claimed <= data.len() as u64 => Err("what it holds is longer than itself"),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Format {
+    fn take<'a>(&mut self, block: PcapBlockOwned<'a>) -> Result<Option<Seen<'a>>, &'static str> {
+        match (self, block) {
+            (Self::Pcap(header), PcapBlockOwned::LegacyHeader(read)) => *header = read,
+            (Self::Pcap(header), PcapBlockOwned::Legacy(record)) => {
+                let unix_ns = timestamp::unix_ns(record.ts_sec, record.ts_usec, header.is_nanosecond_precision());
+                // The upper bits hold the length of the frame check sequence.
+                let link = header.network.0 as u16;
+                let packet = Packet::new(record.data, record.origlen);
+                return Ok(Some(Seen { interface: 0, link, unix_ns: Some(unix_ns), packet }));
+            }
+            (Self::PcapNg(section), PcapBlockOwned::NG(block)) => return section.take(&block),
+            (Self::Pcap(_), PcapBlockOwned::NG(_))
+            | (Self::PcapNg(_), PcapBlockOwned::LegacyHeader(_) | PcapBlockOwned::Legacy(_)) => {}
+        }
+        Ok(None)
+    }
+
+    /// How long the record is by what it says itself; `None` where too little of it is there.
+    fn record_bytes(&self, data: &[u8]) -> Option<u64> {
+        let word = |at: usize, is_big_endian: bool| {
+            let bytes: [u8; 4] = *data.get(at..)?.first_chunk()?;
+            Some(if is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+        };
+        match self {
+            Self::Pcap(header) => {
+                let header_bytes = if header.is_modified_format() { 24 } else { 16 };
+                Some(u64::from(word(8, header.is_bigendian())?) + header_bytes)
+            }
+            Self::PcapNg(section) => {
+                let is_big_endian = if data.starts_with(&SECTION_MAGIC) {
+                    word(8, true)? == BYTE_ORDER_MAGIC
+                } else {
+                    section.is_big_endian
+                };
+                word(4, is_big_endian).map(u64::from)
+            }
+        }
+    }
+}
+
+/// What a file is that is no capture, and what to do about it; `None` where it begins like a capture.
+fn foreign(head: &[u8]) -> Option<String> {
+    const PCAP_MAGICS: [u32; 5] = [0xa1b2_c3d4, 0xa1b2_3c4d, 0xd4c3_b2a1, 0x4d3c_b2a1, 0xa1b2_cd34];
+    let Some(magic) = head.first_chunk::<4>() else {
+        return Some(if head.is_empty() { "it is empty".to_owned() } else { "it is too short for one".to_owned() });
+    };
+    if *magic == SECTION_MAGIC || PCAP_MAGICS.contains(&u32::from_le_bytes(*magic)) {
+        return None;
+    }
+    let packed = match magic {
+        [0x1f, 0x8b, ..] => Some("gzip"),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some("zstd"),
+        [0xfd, b'7', b'z', b'X'] => Some("xz"),
+        [0x04, 0x22, 0x4d, 0x18] => Some("lz4"),
+        [b'B', b'Z', b'h', _] => Some("bzip2"),
+        _ => None,
+    };
+    Some(match packed {
+        Some(packer) => format!("it is packed; unpack it with `{packer} -d` first"),
+        None => format!(
+            "it begins with {}; `editcap` turns what Wireshark can read into one",
+            magic.map(|byte| format!("{byte:02x}")).join(" ")
+        ),
+    })
+}
