@@ -1,12 +1,12 @@
 //! From a parsed segment to an updated flow: the one path that kernel, replay and tests share.
 //!
 //! ```text
-//!   find ──► steady? ─yes─► count, advance                        (data and ACKs of established flows end here)
-//!     │         │no
-//!     │         ▼
-//!     │       copy? ─yes─► skip: duplicate
-//!     │         ▼
-//!     │       next() ──► exchange the word ──► note halves and times, count ──► settled now? move to the flows
+//!   steady? ─yes─► count, advance                                 (data and ACKs of established flows end here)
+//!     │no
+//!     ▼
+//!   find ──► copy? ─yes─► skip: duplicate
+//!     │        ▼
+//!     │      next() ──► exchange the word ──► note halves and times, count ──► settled now? move to the flows
 //!     ▼
 //!   none: begin a flow among the half-open ones, or skip
 //! ```
@@ -147,6 +147,9 @@ pub fn observe<A: Address, E: Host + Family<A>>(
     key: &FlowKey<A>,
     sighting: Sighting<'_>,
 ) -> Result<(), Skip> {
+    if on_steady(host, key, sighting) {
+        return Ok(());
+    }
     let mut attempts = 0;
     while attempts < ATTEMPTS {
         attempts += 1;
@@ -166,6 +169,28 @@ pub enum Done {
     Skipped(Skip),
     /// Somebody else was faster: look again.
     Again,
+}
+
+/// The shortest path: data or an ACK of an established flow, at the hook that its direction belongs to. Says whether
+/// the segment was one.
+#[inline(always)]
+fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> bool {
+    let Sighting { side, segment, tap } = sighting;
+    let kind = segment.kind();
+    if !matches!(kind, SegmentKind::Data | SegmentKind::Ack) {
+        return false;
+    }
+    let Some(flow) = host.flows().find(key) else {
+        return false;
+    };
+    let half = flow.half(side);
+    if !flow.word.load().is_steady() || half.tap.get() != tap.0 {
+        return false;
+    }
+    half.count(segment, host.coarse_ns());
+    half.advance(segment);
+    host.add(place::segments(tap.direction(), kind), u64::from(segment.wire_segments));
+    true
 }
 
 /// One attempt to take a segment in.
@@ -197,12 +222,6 @@ fn update<A: Address, E: Host + Family<A>>(
     let word = flow.word.load();
     let half = flow.half(side);
     let kind = segment.kind();
-    if word.is_steady() && matches!(kind, SegmentKind::Data | SegmentKind::Ack) && half.tap.get() == tap.0 && is_settled
-    {
-        half.count(segment, host.coarse_ns());
-        half.advance(segment);
-        return Done::Updated;
-    }
     if word.has(Mark::Retired) || word.is_settled() != is_settled {
         return Done::Again;
     }

@@ -99,11 +99,11 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
             // Only the number after the SYN-ACK's (or after data sent with it) ends the handshake, from the number
             // after the SYN on; data may come first where the ACK itself was lost.
             let in_order = !word.has_of(Mark::IsnSeen, from) || !segment.seq.before(sent.sender.isn.get().plus(1));
-            if in_order && covers_syn(segment.ack, sent) {
-                let word = word.with_state(Role::Originator, State::Established);
-                Verdict::accept(established(word), Note::Completed)
-            } else {
-                Verdict::STALE
+            match word.state(Role::Originator) {
+                _ if !in_order || !covers_syn(segment.ack, sent) => Verdict::STALE,
+                // In a simultaneous open its own SYN is still to be acknowledged.
+                State::SynReceived => completed_for(word, Role::Responder, Note::Nothing),
+                _ => Verdict::accept(established(word), Note::Completed),
             }
         }
         Role::Originator if segment.seq == sent.sender.isn.get().plus(1) => {

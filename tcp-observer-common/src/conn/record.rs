@@ -117,6 +117,9 @@ impl Half {
             }
             SegmentKind::Syn | SegmentKind::SynAck => {}
             SegmentKind::Fin if !before.has_of(Mark::FinSent, role) => {
+                if is_first {
+                    self.isn.set(segment.seq);
+                }
                 // The end of the stream, whatever was sent ahead of it.
                 self.next_seq.set(segment.end());
                 self.acknowledge(segment, is_first || in_handshake);

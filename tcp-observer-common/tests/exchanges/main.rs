@@ -7,6 +7,7 @@
 mod accounts;
 mod closing;
 mod incarnations;
+mod laws;
 mod opening;
 mod pick_up;
 mod resets;

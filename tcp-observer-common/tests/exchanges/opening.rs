@@ -330,6 +330,20 @@ fn a_simultaneous_open_may_end_with_plain_acknowledgements() {
     talk.expect(Established, Established);
 }
 
+#[test]
+fn in_a_simultaneous_open_each_end_needs_its_own_syn_acknowledged() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(100);
+    server.syn(300);
+    client.ack(101, 301);
+    talk.expect(SynReceived, Established);
+    talk.expect_outcome(Outcome::InProgress);
+    server.ack(301, 101);
+    talk.expect(Established, Established);
+    talk.expect_outcome(Outcome::Completed);
+}
+
 // ---- Attempts that fail ----
 
 #[test]

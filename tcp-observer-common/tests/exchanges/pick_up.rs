@@ -111,6 +111,18 @@ fn a_flow_that_was_picked_up_closes_like_any_other() {
 }
 
 #[test]
+fn a_fin_may_be_the_first_that_is_seen_of_an_end() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    server.data(5001, 3_000_000_000, 100);
+    client.fin(3_000_000_000, 5101);
+    assert_eq!(client.half().isn.get(), SeqNum(3_000_000_000));
+    server.ack(5101, 3_000_000_001);
+    talk.expect(FinWait2, CloseWait);
+    assert_eq!(talk.table_entries(), (1, 0));
+}
+
+#[test]
 fn a_rst_ends_it_where_the_numbers_fit() {
     let talk = Talk::new();
     let (client, server) = talk.peers();
