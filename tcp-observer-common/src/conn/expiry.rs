@@ -39,10 +39,8 @@ impl Flow {
 #[inline(always)]
 fn patience_ns(word: Word, phase: Phase, limits: &Limits) -> u64 {
     match phase {
-        Phase::HalfOpen => match word.state(Role::Responder) {
-            State::SynReceived | State::Established => limits.unacked_synack_ns,
-            _ => limits.unanswered_syn_ns,
-        },
+        Phase::HalfOpen if word.has_of(Mark::IsnSeen, Role::Responder) => limits.unacked_synack_ns,
+        Phase::HalfOpen => limits.unanswered_syn_ns,
         _ if !word.is_settled() => limits.unconfirmed_ns,
         Phase::Established => limits.established_ns,
         Phase::HalfClosed => half_closed_ns(word, limits),

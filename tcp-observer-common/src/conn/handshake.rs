@@ -103,6 +103,8 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
                 _ if !in_order || !covers_syn(segment.ack, sent) => Verdict::STALE,
                 // In a simultaneous open its own SYN is still to be acknowledged.
                 State::SynReceived => completed_for(word, Role::Responder, Note::Nothing),
+                // Likewise, and it has closed already.
+                _ if word.has_of(Mark::FinSent, Role::Originator) => Verdict::accept(word, Note::Nothing),
                 _ => Verdict::accept(established(word), Note::Completed),
             }
         }
@@ -120,6 +122,9 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         Role::Responder if word.has_of(Mark::IsnSeen, from) && covers_syn(segment.ack, sent) => {
             match word.state(Role::Originator) {
                 State::SynReceived => completed_for(word, Role::Originator, Note::Nothing),
+                _ if word.has_of(Mark::FinSent, Role::Originator) => {
+                    Verdict::accept(established(word), Note::Completed)
+                }
                 _ => Verdict::accept(word, Note::Nothing),
             }
         }
@@ -139,15 +144,15 @@ fn completed_for(word: Word, role: Role, otherwise: Note) -> Verdict {
     }
 }
 
+/// The word after the handshake. An end that has closed before it was over has gone beyond.
 #[inline(always)]
 fn established(word: Word) -> Word {
-    let responder = match word.state(Role::Responder) {
-        // It closed before the last ACK was seen.
-        State::FinWait1 => State::FinWait1,
-        _ => State::Established,
+    let opened = |state| match state {
+        State::Unknown | State::Listen | State::SynSent | State::SynReceived => State::Established,
+        beyond => beyond,
     };
-    word.with_state(Role::Originator, State::Established)
-        .with_state(Role::Responder, responder)
+    word.with_state(Role::Originator, opened(word.state(Role::Originator)))
+        .with_state(Role::Responder, opened(word.state(Role::Responder)))
         .with_outcome(Outcome::Completed)
 }
 

@@ -108,11 +108,17 @@ impl Half {
         let is_first = !before.has_of(Mark::Seen, role);
         let in_handshake = matches!(before.outcome(), Outcome::InProgress);
         match kind {
-            // Numbering begins, or begins anew with a SYN-ACK of another number.
+            // Numbering begins, or begins anew with a SYN-ACK of another number. A repetition takes back neither
+            // data that was sent meanwhile nor, being a mere SYN, an acknowledgement.
             SegmentKind::Syn | SegmentKind::SynAck if in_handshake || is_first => {
+                let repeats = !is_first && self.isn.get() == segment.seq;
+                if !repeats || segment.end().after(self.next_seq.get()) {
+                    self.next_seq.set(segment.end());
+                }
+                if !repeats || kind == SegmentKind::SynAck {
+                    self.acked.set(segment.ack);
+                }
                 self.isn.set(segment.seq);
-                self.next_seq.set(segment.end());
-                self.acked.set(segment.ack);
                 self.window_shift.set(segment.window_shift);
             }
             SegmentKind::Syn | SegmentKind::SynAck => {}

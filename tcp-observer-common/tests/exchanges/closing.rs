@@ -2,7 +2,7 @@
 //! (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6>).
 
 use tcp_observer_common::{
-    conn::{How, Initiator, Phase, State::*},
+    conn::{How, Initiator, Outcome, Phase, State::*},
     counters::{Endedness, Skip::*},
     seq::SeqNum,
 };
@@ -117,6 +117,25 @@ fn a_responder_that_closes_before_the_last_ack_is_seen_is_in_fin_wait_1() {
     server.ack(5052, 1002);
     talk.expect(Closed, TimeWait);
     talk.expect_close(Initiator::Responder, How::Fin);
+}
+
+#[test]
+fn either_end_of_a_simultaneous_open_may_close_before_it_is_over() {
+    for first_closes in [true, false] {
+        let talk = Talk::new();
+        let (client, server) = talk.peers();
+        client.syn(100);
+        server.syn(300);
+        let (closer, peer, own, other) =
+            if first_closes { (client, server, 101, 301) } else { (server, client, 301, 101) };
+        closer.fin(own, other);
+        closer.fin(own, other);
+        talk.expect_outcome(Outcome::InProgress);
+        peer.ack(other, own + 1);
+        talk.expect_outcome(Outcome::Completed);
+        let expected = if first_closes { (FinWait2, CloseWait) } else { (CloseWait, FinWait2) };
+        assert_eq!(talk.states(), expected);
+    }
 }
 
 #[test]

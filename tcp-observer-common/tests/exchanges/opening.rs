@@ -299,6 +299,29 @@ fn a_syn_ack_repeated_after_the_last_ack_is_counted_and_changes_nothing() {
     assert_eq!(talk.counters().handshake_retransmits[Retransmit::SynAck.index()][Locality::Server.index()], 1);
 }
 
+#[test]
+fn a_repeated_syn_without_its_data_does_not_take_the_data_back() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn_data(1000, 100);
+    client.syn(1000);
+    server.syn_ack(5000, 1101);
+    client.ack(1101, 5001);
+    talk.expect(Established, Established);
+}
+
+#[test]
+fn a_repeated_syn_ack_does_not_take_back_what_was_sent_behind_the_first() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    server.data(5001, 1001, 50);
+    server.syn_ack(5000, 1001);
+    client.ack(1001, 5051);
+    talk.expect(Established, Established);
+}
+
 // ---- Simultaneous open (RFC 9293, figure 7) ----
 
 #[test]
