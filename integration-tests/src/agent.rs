@@ -181,7 +181,8 @@ impl Drop for Agent<'_> {
         if !self.stopped {
             let _ = self.child.kill();
             let _ = self.child.wait();
-            let _ = std::fs::remove_dir_all(&self.pin_dir);
+            // Pins, lock and all.
+            let _ = run::finish(self.namespace.command(binary()).arg("detach").arg("--pin-dir").arg(&self.pin_dir));
         }
         if thread::panicking() {
             eprintln!("the agent said:\n{}", self.stderr());

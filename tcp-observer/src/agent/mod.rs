@@ -1,7 +1,7 @@
 //! The agent: puts the kernel programs in place, keeps their tables, serves what they know, and takes everything
 //! away again.
 //!
-//! [`run`] blocks until SIGINT or SIGTERM. What can fail is tried before anything is attached: the listening socket
+//! [`run()`] blocks until SIGINT or SIGTERM. What can fail is tried before anything is attached: the listening socket
 //! is bound and the lock taken first, the maps are filled before a packet can reach them, and `LAYOUT`, whose
 //! presence tells other processes that there is an agent, is pinned last. Attachments belong to the process, so that
 //! even a killed agent leaves none behind where the kernel has links (TCX since 6.6, XDP always).
@@ -14,7 +14,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 
-use crate::kernel::{load, memory, preflight};
+use tcp_observer_common::counters::PORT_SLOTS;
+
+use crate::{
+    exit::Failure,
+    kernel::{load, memory, preflight},
+};
 
 /// What `tcp-observer run` was asked to do.
 #[derive(Clone, Debug)]
@@ -55,6 +60,12 @@ pub enum Ingress {
 /// # Errors
 /// When the machine, the interfaces or the options do not allow it; nothing stays attached or pinned then.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if options.ports.len() > PORT_SLOTS {
+        return Err(Failure::usage(format!(
+            "{} ports with metrics of their own are too many: `--port` takes {PORT_SLOTS} at most",
+            options.ports.len()
+        )));
+    }
     memory::check(options, memory::machine_bytes())?;
     preflight::check()?;
     if !load::is_built() {

@@ -136,7 +136,7 @@ impl Programs {
     /// An XDP program, loaded.
     ///
     /// # Errors
-    /// When the kernel refuses it: before 5.18 the native one, for its multi-buffer support.
+    /// When the kernel refuses it: before 5.18, for the buffer's length (`bpf_xdp_get_buff_len`) and multi-buffer support.
     pub fn xdp(&mut self, name: &'static str) -> anyhow::Result<&mut Xdp> {
         let program: &mut Xdp = program_of(&mut self.ebpf, name)?.try_into()?;
         if !self.loaded.contains(name) {

@@ -168,9 +168,11 @@ impl FlowRecord {
 
     /// Which way the flow is half open, if it is.
     pub fn half_open(&self) -> Option<HalfOpen> {
-        (self.handshake.outcome == Outcome::InProgress).then_some(match self.responder.state {
-            Some(State::SynReceived | State::Established) => HalfOpen::UnackedSynAck,
-            _ => HalfOpen::UnansweredSyn,
+        let answered = self.responder.isn.is_some();
+        (self.handshake.outcome == Outcome::InProgress).then_some(if answered {
+            HalfOpen::UnackedSynAck
+        } else {
+            HalfOpen::UnansweredSyn
         })
     }
 

@@ -89,7 +89,7 @@ fn attempt_outcomes(view: &View<'_>, families: &mut Vec<MetricFamily>) {
 fn retransmits(view: &View<'_>, families: &mut Vec<MetricFamily>) {
     let mut family = Family::counter(
         "handshake_retransmits_total",
-        "SYNs and SYN-ACKs that were sent again before the handshake ended: the first sign of loss, full backlogs \
+        "SYNs and SYN-ACKs that were seen again, late copies included: the first sign of loss, full backlogs \
          and unreachable peers.",
         ["kind", "role"],
     );
