@@ -15,3 +15,4 @@ mod silence;
 mod support;
 mod tables;
 mod taps;
+mod verdicts;
