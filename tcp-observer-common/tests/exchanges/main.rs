@@ -5,6 +5,7 @@
 //! module per stage of a connection's life.
 
 mod accounts;
+mod attempts;
 mod closing;
 mod incarnations;
 mod laws;

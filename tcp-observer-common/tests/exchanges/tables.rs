@@ -1,4 +1,5 @@
-//! Full tables: the segment that finds no room is skipped, and costs nobody else anything.
+//! Full and contended tables: the segment that finds no room, or always comes too late, is skipped, and costs nobody
+//! else anything.
 
 use tcp_observer_common::{
     conn::{Outcome, State::*},
@@ -70,4 +71,29 @@ fn a_new_incarnation_without_room_leaves_the_old_flow_as_it_is() {
     assert_eq!(talk.word(), word);
     talk.expect(TimeWait, Closed);
     assert_eq!(client.half().isn.get(), SeqNum(1000));
+}
+
+#[test]
+fn a_segment_looks_again_when_another_cpu_was_faster() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, _) = talk.peers();
+    talk.memory.contention.set(3);
+    client.fin(1001, 5001);
+    talk.expect(FinWait1, CloseWait);
+    assert_eq!(client.half().packets.get(), 3);
+}
+
+#[test]
+fn a_segment_that_always_comes_too_late_is_contended_and_changes_nothing() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, _) = talk.peers();
+    let before = talk.counters();
+    talk.memory.contention.set(4);
+    client.skipped(Contended).fin(1001, 5001);
+    talk.expect(Established, Established);
+    let mut after = talk.counters();
+    assert_eq!(core::mem::take(&mut after.skipped[Contended.index()]), 1);
+    assert_eq!(after, before);
 }

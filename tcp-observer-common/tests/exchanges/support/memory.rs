@@ -77,6 +77,8 @@ pub struct Memory {
     pub local6: Vec<Ipv6>,
     pub counters: RefCell<Counters>,
     pub histograms: RefCell<Vec<Histogram>>,
+    /// So many exchanges from now on find that another CPU was faster.
+    pub contention: Cell<u32>,
     slots: RefCell<[u16; PORT_SLOTS]>,
     scratch: Flow,
 }
@@ -94,6 +96,7 @@ impl Memory {
             local6: Vec::new(),
             counters: RefCell::new(Counters::ZERO),
             histograms: RefCell::new(vec![Histogram::default(); HISTOGRAMS as usize]),
+            contention: Cell::new(0),
             slots: RefCell::new([0; PORT_SLOTS]),
             scratch: Flow::default(),
         }
@@ -123,6 +126,10 @@ impl Host for Memory {
     }
 
     fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool {
+        if let Some(fewer) = self.contention.get().checked_sub(1) {
+            self.contention.set(fewer);
+            return false;
+        }
         let unchanged = word.load() == current;
         if unchanged {
             word.0.set(new.0);

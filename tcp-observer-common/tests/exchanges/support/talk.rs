@@ -85,7 +85,7 @@ where
         self.memory.now_ns.set(self.memory.now_ns.get() + ns);
     }
 
-    /// Lets time pass, then sweeps twice: silence ends a flow, and the flow lingers before it leaves.
+    /// Lets time pass, then sweeps once. A flow that silence ends stays and lingers; a later sweep removes it.
     pub fn sweep_after(&self, ns: u64) {
         self.wait(ns);
         self.memory.sweep();
