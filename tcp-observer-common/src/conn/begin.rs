@@ -32,7 +32,7 @@ pub fn begin<A: Address>(key: &FlowKey<A>, side: Side, segment: &Segment) -> Opt
     Some(match segment.kind() {
         SegmentKind::Syn => handshake::begun_by_syn(word),
         SegmentKind::SynAck => handshake::begun_by_synack(word),
-        _ => handshake::picked_up(word).with_of(Mark::Seen, role).with(Mark::Inferred),
+        _ => handshake::picked_up(word, role).with_of(Mark::Seen, role).with(Mark::Inferred),
     })
 }
 

@@ -115,7 +115,7 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
                 return Verdict::accept(word.with_outcome(Outcome::Abandoned), Note::Nothing);
             }
             // Whether the responder exists at all is left open until it is seen.
-            Verdict::accept(picked_up(word), Note::Nothing)
+            Verdict::accept(picked_up(word, from), Note::Nothing)
         }
         Role::Originator => Verdict::STALE,
         // Data right behind the SYN-ACK, before the ACK was seen; or the ACK that ends a simultaneous open.
@@ -127,6 +127,14 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
                 }
                 _ => Verdict::accept(word, Note::Nothing),
             }
+        }
+        // The originator's segments go another way; this one shows that the handshake's ACK has come.
+        Role::Responder
+            if word.has_of(Mark::IsnSeen, from)
+                && !word.has_of(Mark::Seen, Role::Originator)
+                && segment.seq.after(sent.sender.isn.get()) =>
+        {
+            Verdict::accept(picked_up(word, from), Note::Nothing)
         }
         // An ACK instead of a SYN-ACK is a challenge: the responder holds another connection on this tuple
         // (<https://www.rfc-editor.org/rfc/rfc5961#section-4>).
@@ -156,12 +164,10 @@ fn established(word: Word) -> Word {
         .with_outcome(Outcome::Completed)
 }
 
-/// The word of a flow of which the handshake was not seen, or not whole.
+/// The word of a flow of which the handshake was not seen, or not whole, and of which `seen` alone has shown itself.
 #[inline(always)]
-pub(super) fn picked_up(word: Word) -> Word {
-    word.with_state(Role::Originator, State::Established)
-        .with_state(Role::Responder, State::Established)
-        .with_outcome(Outcome::NotSeen)
+pub(super) fn picked_up(word: Word, seen: Role) -> Word {
+    word.with_state(seen, State::Established).with_state(seen.opposite(), State::Unknown).with_outcome(Outcome::NotSeen)
 }
 
 /// Whether an acknowledgement number covers the receiver's SYN, and nothing that it has not sent: ISN + 1, or more

@@ -5,6 +5,7 @@ use super::{
     handshake::covers_syn,
     next::{Note, Sent, Verdict},
     state::{Phase, State},
+    teardown,
     word::{How, Initiator, Mark, Outcome, Role, Word},
 };
 use crate::segment::{Flags, Segment};
@@ -75,11 +76,15 @@ fn is_in_window(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> b
     let receiver_seen = word.has_of(Mark::Seen, from.opposite());
     let expected_next = sent.sender.next_seq.get();
     let acked = sent.receiver.acked.get();
-    if sender_seen && segment.seq == expected_next {
-        return true;
-    }
     // Some stacks reset with the number of their FIN; Linux takes that (`tcp_reset_check`).
     if word.has_of(Mark::FinSent, from) && segment.seq.plus(1) == expected_next {
+        return true;
+    }
+    // What the sender was seen to send may be a liar's; the receiver's own word bounds it.
+    if receiver_seen && !teardown::is_in_window(word, from, segment.seq, sent) {
+        return false;
+    }
+    if sender_seen && segment.seq == expected_next {
         return true;
     }
     match (sender_seen, receiver_seen) {

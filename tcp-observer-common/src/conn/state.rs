@@ -3,7 +3,7 @@
 //! The names and the arrows are those of RFC 9293, figure 5
 //! (<https://www.rfc-editor.org/rfc/rfc9293#section-3.3.2>). An endpoint's own arrows know nothing of the observer;
 //! deciding *that* an endpoint has sent, received or been acknowledged something is the business of
-//! [`next`](super::next).
+//! [`next`](super::next()).
 
 use crate::labels::labelled;
 

@@ -19,7 +19,12 @@ use crate::{
 #[inline(always)]
 pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     let before = word;
-    let mut word = confirmed(word, from, segment, sent).forgotten();
+    let word = match word.state(from) {
+        // The first that is seen of this side.
+        State::Unknown => word.with_state(from, State::Established),
+        _ => word,
+    };
+    let mut word = confirmed(word.forgotten(), from, segment, sent).forgotten();
     let acks_fin = word.has_of(Mark::FinSent, from.opposite()) && segment.ack == sent.receiver.next_seq.get();
     if acks_fin {
         // Only what was received is acknowledged.
@@ -49,7 +54,7 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     // Whatever lies before it has passed here as well.
     let in_order =
         !sender_seen || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next);
-    if !in_order && !is_in_window(word, from, segment.end(), sent) {
+    if !is_in_window(word, from, segment.end(), sent) {
         return None;
     }
     let own = match word.state(from) {
@@ -72,15 +77,16 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     Some(word.with_state(from.opposite(), peer))
 }
 
-/// Whether a segment that ends at `end` fits the window that the receiver has advertised, as far as it was seen.
+/// Whether a segment that ends at `end` lies between what the receiver has acknowledged and the end of the widest
+/// window that it has advertised, as far as either was seen.
 #[inline(always)]
-fn is_in_window(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>) -> bool {
+pub(super) fn is_in_window(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>) -> bool {
     if !word.has_of(Mark::Seen, from.opposite()) {
         return true;
     }
     let acked = sent.receiver.acked.get();
     let window = u32::from(sent.receiver.max_window.get()) << window_shift(word, sent);
-    end.after(acked) && !end.after(acked.plus(window))
+    end.within(acked, acked.plus(window))
 }
 
 /// The shift of the receiver's window: what its SYN said if both SYNs offered one

@@ -116,7 +116,7 @@ pub enum Mark {
     IsnSeen = 32,
 }
 
-/// The state word. A plain value: the shared cell that holds it is [`Shared`](super::Shared).
+/// The state word. A plain value: the cell that holds it is [`WordCell`](super::WordCell).
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Word(pub u64);

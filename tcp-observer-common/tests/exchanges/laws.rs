@@ -112,6 +112,9 @@ fn may_coincide(outcome: Outcome, one: State, other: State) -> bool {
         }
         Outcome::Completed | Outcome::NotSeen => [
             (Established, Established),
+            // Of the other end nothing was seen, nor anything that it must have received.
+            (Established, Unknown),
+            (FinWait1, Unknown),
             // A FIN beyond a gap, or two of them.
             (Established, FinWait1),
             (FinWait1, FinWait1),

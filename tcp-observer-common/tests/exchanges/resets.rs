@@ -194,3 +194,20 @@ fn a_rst_answers_the_challenge_of_a_peer_that_has_forgotten_the_flow() {
     client.syn(90000);
     talk.expect(SynSent, Listen);
 }
+
+#[test]
+fn data_sent_far_ahead_does_not_help_a_blind_rst_or_fin() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    // A forger who speaks as the client: data beyond any window that the server has offered, then an end right there.
+    client.data(1001 + (1 << 30), 5001, 10);
+    client.skipped(Stale).rst(1001 + (1 << 30) + 10);
+    client.skipped(Stale).fin(1001 + (1 << 30) + 10, 5001);
+    talk.expect(Established, Established);
+    // The client's own RST still counts.
+    client.rst(1001);
+    talk.expect(Closed, Closed);
+}

@@ -138,10 +138,11 @@ mod tests {
     #[test]
     fn half_open_flows_are_told_apart_by_whether_the_responder_answered() {
         let mut snapshot = fixture::empty();
-        for state in [None, Some(State::SynReceived)] {
+        for (state, isn) in [(State::Listen, None), (State::SynReceived, Some(5000))] {
             let mut flow = fixture::flow("192.0.2.1:40000", "192.0.2.2:443", Some(Locality::Server));
             flow.handshake.outcome = Outcome::InProgress;
-            flow.responder.state = state;
+            flow.responder.state = Some(state);
+            flow.responder.isn = isn;
             flow.first_seen_unix_ns = snapshot.taken_unix_ns - 5_000_000_000;
             snapshot.flows.push(flow);
         }
