@@ -24,7 +24,7 @@ use super::{
 };
 
 /// What is read at once.
-const BUFFER_BYTES: usize = 256 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 /// Larger records are taken for corrupt ones, as Wireshark takes them.
 const MAX_RECORD_BYTES: u64 = 16 * 1024 * 1024;
 /// The first bytes of a pcapng section, the same in both byte orders.

@@ -1,0 +1,9 @@
+//! Replay against what independent sources say: exchanges worked out by hand, and what tshark makes of captures that
+//! nobody here has made. Besides: every flavour of file, and no panic whatever a file holds.
+
+mod command;
+mod formats;
+mod hostile;
+mod packets;
+mod traces;
+mod worked_examples;
