@@ -4,6 +4,7 @@
 use tcp_observer_common::{
     conn::{How, Initiator, Outcome, Phase, State::*},
     counters::{Endedness, Skip::*},
+    segment::Flags,
     seq::SeqNum,
 };
 
@@ -177,6 +178,28 @@ fn a_fin_beyond_a_gap_is_received_only_when_it_is_acknowledged() {
 }
 
 #[test]
+fn an_acknowledgement_beyond_the_fin_acknowledges_nothing() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.fin(1001, 5001);
+    let _ = server.try_send(Flags::ACK, 5001, 1003, 0);
+    talk.expect(FinWait1, CloseWait);
+}
+
+#[test]
+fn data_beyond_a_fin_does_not_put_off_its_acknowledgement() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.fin(1001, 5001);
+    let _ = client.try_send(Flags::ACK, 1002, 5001, 10);
+    assert_eq!(client.half().next_seq.get(), SeqNum(1002));
+    server.ack(5001, 1002);
+    talk.expect(FinWait2, CloseWait);
+}
+
+#[test]
 fn a_repeated_fin_moves_nothing() {
     let talk = Talk::new();
     let (client, _) = talk.peers();
@@ -219,10 +242,11 @@ fn a_fin_out_of_the_receivers_window_is_stale() {
 
 #[test]
 fn the_window_is_scaled_when_both_syns_offered_it() {
-    for (server_shift, fits) in [(Some(7), true), (None, false)] {
+    for (client_shift, server_shift, fits) in [(Some(2), Some(7), true), (Some(2), None, false), (None, Some(7), false)]
+    {
         let talk = Talk::new();
         let (client, server) = talk.peers();
-        client.shift(2).syn(1000);
+        client_shift.map_or(client, |shift| client.shift(shift)).syn(1000);
         let server = server.window(100);
         server_shift.map_or(server, |shift| server.shift(shift)).syn_ack(5000, 1001);
         client.ack(1001, 5001);

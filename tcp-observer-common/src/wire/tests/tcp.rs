@@ -96,6 +96,11 @@ fn torn_or_lying_options_end_the_search_and_the_segment_still_counts() {
 }
 
 #[test]
+fn an_option_does_not_reach_into_the_payload() {
+    assert_eq!(of(&tcp(SYN, &[1, 1, 3, 3], 8)).unwrap().window_shift, Segment::NO_SHIFT);
+}
+
+#[test]
 fn the_option_counts_on_a_syn_only() {
     let options = [1, 3, 3, 7];
     assert_eq!(of(&tcp(ACK, &options, 0)).unwrap().window_shift, Segment::NO_SHIFT);
