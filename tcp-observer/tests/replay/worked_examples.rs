@@ -179,12 +179,32 @@ fn full_accept_queue_repeats_a_synack_that_was_acknowledged() {
 
 #[test]
 fn attempt_given_up_for_another_is_kept_as_abandoned() {
-    let mut talk = Talk::between(CLIENT, SERVER);
-    talk.client(0, SYN, 100, 0, 0).client(SECOND, RST, 101, 0, 0).client(2 * SECOND, SYN, 70_000, 0, 0);
+    for says_so in [true, false] {
+        let mut talk = Talk::between(CLIENT, SERVER);
+        talk.client(0, SYN, 100, 0, 0);
+        if says_so {
+            talk.client(SECOND, RST, 101, 0, 0);
+        }
+        talk.client(2 * SECOND, SYN, 70_000, 0, 0);
+        let [first, second] = <[FlowRecord; 2]>::try_from(talk.flows()).expect("two flows");
+        assert_eq!((first.originator.isn, first.handshake.outcome), (Some(100), Outcome::Abandoned));
+        assert_eq!((states(&first), first.phase), ((Closed, Closed), Phase::Closed));
+        assert_eq!((second.originator.isn, second.handshake.outcome), (Some(70_000), Outcome::InProgress));
+    }
+}
+
+#[test]
+fn tuple_used_again_out_of_time_wait_is_two_flows_of_which_the_first_is_over() {
+    let mut talk = opened(CLIENT, SERVER);
+    talk.client(SECOND, FIN | ACK, 1, 1, 0).server(SECOND + 1, FIN | ACK, 1, 2, 0).client(SECOND + 2, ACK, 2, 2, 0);
+    talk.client(2 * SECOND, SYN, 90_000, 0, 0).server(2 * SECOND + 1, SYN | ACK, 80_000, 90_001, 0);
+    talk.client(2 * SECOND + 2, ACK, 90_001, 80_001, 0);
     let [first, second] = <[FlowRecord; 2]>::try_from(talk.flows()).expect("two flows");
-    assert_eq!((first.originator.isn, first.handshake.outcome), (Some(100), Outcome::Abandoned));
-    assert_eq!(states(&first), (Closed, Closed));
-    assert_eq!((second.originator.isn, second.handshake.outcome), (Some(70_000), Outcome::InProgress));
+    assert_eq!((states(&first), first.phase), ((Closed, Closed), Phase::Closed));
+    assert_eq!((first.close.initiator, first.close.how), (Some(Initiator::Originator), Some(How::Fin)));
+    assert_eq!((first.originator.packets, first.responder.packets), (4, 2));
+    assert_eq!(states(&second), (Established, Established));
+    assert_eq!((second.originator.packets, second.responder.packets), (2, 1));
 }
 
 #[test]
