@@ -1,6 +1,6 @@
 //! What goes wrong before, while and after an agent runs: it says so with the right exit code, and leaves nothing.
 
-use std::{net::TcpListener, process::Command};
+use std::{io::Read as _, net::TcpListener, process::Command};
 
 use integration_tests::{
     agent::{PORT, binary, run_command, unused_pin_dir},
@@ -158,8 +158,11 @@ fn what_a_killed_agent_left_does_not_stop_the_next_one() {
         let before = Connection::open(&pair.client, &listener);
         assert_eq!(ss::agree(&killed, SOON, |_| true).len(), 1);
         killed.kill();
-        // The client closes first and keeps the TIME-WAIT.
-        drop(before);
+        // The client closes first and keeps the TIME-WAIT: the server waits for its FIN.
+        let Connection { client, mut server } = before;
+        drop(client);
+        assert_eq!(server.read(&mut [0]).expect("the client's FIN arrives"), 0);
+        drop(server);
         wait_until("the kernel to detach", SOON, || equal("attached", bpf::attached(&pair.server), vec![]));
         let next = Agent::start_at(&pair.server, &arguments, killed.pin_dir().to_owned());
         let _after = Connection::open(&pair.client, &listener);
