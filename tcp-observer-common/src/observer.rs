@@ -18,7 +18,8 @@
 //! compare-and-exchange, so each transition happens, and is counted, once. While a flow moves from one table to the
 //! other its word already says that it has left; whoever finds it so looks again in the other table, and counts
 //! `contended` if it is still not there. A segment that found the entry before and writes its half during the move
-//! is lost from that flow's packet count, no more. A retired entry's slot may be reused while a late segment still
+//! is lost from that flow's packet count, no more. An ACK of all data that passes while the FIN behind that data is
+//! on another CPU sees either no FIN or the number after it. A retired entry's slot may be reused while a late segment still
 //! writes its half: that flow had ended, and the new one's count is off by one packet.
 
 use core::ops::Deref;
@@ -242,7 +243,14 @@ fn update<A: Address, E: Host + Family<A>>(
     let (word, after) = (Word(forget(word.0)), Word(forget(after.0)));
     let note = Note::from_bits(forget(note as u64) as u8);
     let from = word.role_of(side);
+    // The end of the stream before the word that says it has one: an acknowledgement of the last data, on another CPU
+    // at this moment, must not be taken for one of the FIN.
+    let next_seq = half.next_seq.get();
+    if matches!(kind, SegmentKind::Fin) {
+        half.next_seq.set(segment.end());
+    }
     if after != word && !host.exchange(&flow.word, word, after) {
+        half.next_seq.set(next_seq);
         return Done::Again;
     }
     let now_ns = if matches!(kind, SegmentKind::Data | SegmentKind::Ack) && word.states() == after.states() {
@@ -269,7 +277,8 @@ fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
         SegmentKind::Rst => !word.has_of(Mark::RstSent, from),
         SegmentKind::Fin => !word.has_of(Mark::FinSent, from),
         SegmentKind::Data | SegmentKind::Ack => {
-            matches!(word.outcome(), Outcome::InProgress)
+            // Until its first ACK the originator has acknowledged nothing that could be compared.
+            (matches!(word.outcome(), Outcome::InProgress) && matches!(from, Role::Originator))
                 || segment.end().after(half.next_seq.get())
                 || segment.ack.after(half.acked.get())
         }

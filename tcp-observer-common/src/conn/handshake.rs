@@ -108,7 +108,7 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
                 _ => Verdict::accept(established(word), Note::Completed),
             }
         }
-        Role::Originator if segment.seq == sent.sender.isn.get().plus(1) => {
+        Role::Originator if segment.seq.within(sent.sender.isn.get().plus(1), sent.sender.next_seq.get()) => {
             // The SYN-ACK went another way.
             if segment.flags.has(crate::segment::Flags::FIN) {
                 let word = word.with_state(Role::Originator, State::Closed).with_state(Role::Responder, State::Closed);
