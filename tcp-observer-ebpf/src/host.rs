@@ -19,7 +19,7 @@ use tcp_observer_common::{
 };
 
 use crate::maps::{
-    CLOCK, COUNTERS, FLOWS_IPV4, FLOWS_IPV6, FlowTable, HALF_OPEN_IPV4, HALF_OPEN_IPV6, HANDSHAKES, LOCAL_IPV4,
+    CLOCK, COUNTERS, FLOWS_IPV4, FLOWS_IPV6, FlowTable, HALF_OPEN_IPV4, HALF_OPEN_IPV6, HANDSHAKES, KEYS, LOCAL_IPV4,
     LOCAL_IPV6, PORTS, SCRATCH,
 };
 
@@ -66,6 +66,16 @@ where
     // SAFETY: null, or references of the only caller.
     let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
         return packed(Done::Again);
+    };
+    // Before 6.2 a map key may not lie in memory that an argument points to, and there is no room on the stack.
+    let Some(room) = KEYS.get_ptr_mut(0) else {
+        return packed(Done::Skipped(Skip::Contended));
+    };
+    // SAFETY: this CPU's own, large and aligned enough for either key; packets do not interrupt each other.
+    let key = unsafe {
+        let room = room.cast::<FlowKey<A>>();
+        core::ptr::copy_nonoverlapping(key, room, 1);
+        &*room
     };
     let sighting = Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) };
     packed(observer::attempt(&Kernel::Packets, key, sighting))

@@ -47,6 +47,9 @@ pub static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 /// Where a new flow is put together: too large for the stack.
 #[map]
 pub static SCRATCH: PerCpuArray<FlowBytes> = PerCpuArray::with_max_entries(1, 0);
+/// Where the key of the segment at hand lies.
+#[map]
+pub static KEYS: PerCpuArray<FlowKey6> = PerCpuArray::with_max_entries(1, 0);
 
 /// A table of flows in a kernel hash map.
 #[derive(Clone, Copy)]

@@ -295,6 +295,7 @@ impl Word {
     }
 
     /// Where the whole flow stands.
+    #[inline(always)]
     pub const fn phase(self) -> Phase {
         use State::*;
         if matches!(self.outcome(), Outcome::InProgress) {
