@@ -1,6 +1,6 @@
 //! What goes wrong before, while and after an agent runs: it says so with the right exit code, and leaves nothing.
 
-use std::{io::Read as _, net::TcpListener, process::Command};
+use std::{io::Read as _, net::TcpListener};
 
 use integration_tests::{
     agent::{PORT, binary, run_command, unused_pin_dir},
