@@ -3,7 +3,7 @@
 //!
 //! Who writes what: the [`Word`] changes by compare-and-exchange only; each [`Half`] is written by the segments of
 //! its own direction and read by the other; the [`Times`] are written by whoever won the exchange that they belong
-//! to. All fields are cells, since a table hands out shared references. Copies that userspace takes may catch a
+//! to, or, for a repetition that leaves the word as it is, by the segment that repeats. All fields are cells, since a table hands out shared references. Copies that userspace takes may catch a
 //! half between two stores; every field by itself is whole.
 
 use core::cell::Cell;
