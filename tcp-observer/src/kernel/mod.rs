@@ -3,7 +3,7 @@
 //!
 //! Read in the order of a start: [`preflight`] and [`lock`], [`links`] and [`plan`], [`load`], [`attach`] (with
 //! [`clsact`] for kernels without TCX), then [`sweep`] and [`local`] while it runs. The other commands only need
-//! [`PinnedMaps`].
+//! [`PinnedMaps`]. [`sockets`] is the kernel's other word on the same connections: its socket table.
 
 pub mod attach;
 pub mod bpf;
@@ -22,6 +22,7 @@ pub mod pin;
 pub mod plan;
 pub mod preflight;
 mod snapshot;
+pub mod sockets;
 pub mod sweep;
 
 pub use maps::PinnedMaps;
