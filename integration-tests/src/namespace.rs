@@ -73,6 +73,15 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("cannot set net/{path} to {value}: {error}"));
     }
 
+    /// Drops what a rule of nft describes, on the way in.
+    #[track_caller]
+    pub fn drop_incoming(&self, rule: &str) {
+        let table = format!(
+            "table inet test {{ chain input {{ type filter hook input priority 0; policy accept; {rule} drop; }}; }}"
+        );
+        run::success(self.command("nft").arg(&table));
+    }
+
     /// The names of its interfaces, `lo` included.
     pub fn interfaces(&self) -> Vec<String> {
         let links: serde_json::Value = serde_json::from_str(&self.ip("-j link show")).expect("`ip -j` writes JSON");

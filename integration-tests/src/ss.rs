@@ -1,6 +1,11 @@
 //! The kernel's own word on its sockets, by way of `ss`, and its comparison with the observer's.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use crate::{
     agent::{self, Agent},
@@ -50,8 +55,16 @@ fn socket(line: &str) -> Option<Socket> {
     let word = line.split_whitespace().next()?;
     let (_, state) = STATES.into_iter().find(|&(name, _)| name == word)?;
     let mut words = line.split_whitespace().skip(3);
-    let mut addr = || words.next().and_then(|word| word.replace(":*", ":0").replace("*:", "[::]:").parse().ok());
+    let mut addr = || words.next().and_then(addr_of);
     Some(Socket { local: addr()?, peer: addr()?, state })
+}
+
+/// An address and port as `ss` writes them: `*` for any, and `%` before the interface that a socket is bound to.
+pub fn addr_of(word: &str) -> Option<SocketAddr> {
+    let (ip, port) = word.rsplit_once(':')?;
+    let ip = ip.split('%').next()?.trim_matches(['[', ']']);
+    let ip = if ip == "*" { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { ip.parse().ok()? };
+    Some(SocketAddr::new(ip, if port == "*" { 0 } else { port.parse().ok()? }))
 }
 
 /// The observer's local endpoints that the kernel should have a socket for.

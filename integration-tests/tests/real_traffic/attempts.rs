@@ -11,15 +11,6 @@ use integration_tests::{
 
 const PORT: u16 = 8080;
 
-/// Drops what a rule of nft describes, on the way in.
-#[track_caller]
-fn drop_incoming(namespace: &Namespace, rule: &str) {
-    let table = format!(
-        "table inet test {{ chain input {{ type filter hook input priority 0; policy accept; {rule} drop; }}; }}"
-    );
-    run::success(namespace.command("nft").arg(&table));
-}
-
 #[test]
 fn a_closed_port_refuses() {
     let _bound = bounded();
@@ -51,7 +42,7 @@ fn a_syn_that_is_dropped_stays_unanswered_and_is_sent_again() {
     let _bound = bounded();
     for scene in Scene::all() {
         let pair = Pair::new();
-        drop_incoming(&pair.server, "tcp dport 8080");
+        pair.server.drop_incoming("tcp dport 8080");
         let _listener = Listener::new(&pair.server, pair.server_addr(Family::V4, PORT));
         let agent = scene.observe(&pair);
         let _held = Family::BOTH.map(|family| begin_connect(&pair.client, pair.server_addr(family, PORT)));
@@ -84,7 +75,7 @@ fn a_synack_that_is_dropped_stays_unacknowledged() {
     let _bound = bounded();
     for scene in Scene::all() {
         let pair = Pair::new();
-        drop_incoming(&pair.client, "tcp sport 8080");
+        pair.client.drop_incoming("tcp sport 8080");
         let listeners = Family::BOTH.map(|family| Listener::new(&pair.server, pair.server_addr(family, PORT)));
         let agent = scene.observe(&pair);
         let _held = listeners.each_ref().map(|listener| begin_connect(&pair.client, listener.addr()));
@@ -109,7 +100,7 @@ fn an_attempt_that_gets_through_late_is_timed_from_its_first_syn() {
     let _bound = bounded();
     for scene in Scene::all() {
         let pair = Pair::new();
-        drop_incoming(&pair.server, "tcp dport 8080");
+        pair.server.drop_incoming("tcp dport 8080");
         let listener = Listener::new(&pair.server, pair.server_addr(Family::V4, PORT));
         let agent = scene.observe(&pair);
         let _held = begin_connect(&pair.client, listener.addr());
