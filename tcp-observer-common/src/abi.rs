@@ -2,7 +2,7 @@
 //! is pinned beside them, so that a command line tool of another version says so rather than misread them.
 
 use crate::{
-    conn::{Flow, Half, Times, Word},
+    conn::{Flow, Half, Story, Times, Word},
     counters::Counters,
     flow::{FlowKey4, FlowKey6},
     histogram::{HISTOGRAMS, Histogram},
@@ -19,6 +19,10 @@ pub mod program {
     /// For devices without an Ethernet header (tun, ipip, wireguard).
     pub const TC_INGRESS_L3: &str = "tc_ingress_l3";
     pub const TC_EGRESS_L3: &str = "tc_egress_l3";
+    /// What the entries hand over to when a segment is off the shortest path: one of each kind.
+    pub const XDP_UNSTEADY: &str = "xdp_unsteady";
+    pub const XDP_UNSTEADY_GENERIC: &str = "xdp_unsteady_generic";
+    pub const TC_UNSTEADY: &str = "tc_unsteady";
     /// Ends what silence has ended; run by the agent through `BPF_PROG_TEST_RUN`, attached nowhere.
     pub const SWEEP: &str = "sweep";
 }
@@ -44,12 +48,20 @@ pub mod map {
     pub const INTERFACES: &str = "INTERFACES";
     /// ARRAY of one [`Layout`](super::Layout).
     pub const LAYOUT: &str = "LAYOUT";
+    /// PROG_ARRAY of one: where [`program::XDP_INGRESS`](super::program::XDP_INGRESS) hands over to
+    /// [`program::XDP_UNSTEADY`](super::program::XDP_UNSTEADY), and so on.
+    pub const UNSTEADY_XDP: &str = "UNSTEADY_XDP";
+    pub const UNSTEADY_XDP_GENERIC: &str = "UNSTEADY_XDP_GENERIC";
+    pub const UNSTEADY_TC: &str = "UNSTEADY_TC";
     /// ARRAY of one u64: the time in nanoseconds, where [`CLOCK_INJECTED`](super::CLOCK_INJECTED) is set. Tests only.
     pub const CLOCK: &str = "CLOCK";
 }
 
 /// Load-time global (u8): read the time from [`map::CLOCK`] instead of the kernel's clock.
 pub const CLOCK_INJECTED: &str = "CLOCK_INJECTED";
+
+/// Load-time global (u8): flows begin with any segment, as in the replay of a capture. Tests only.
+pub const KEEPS_ALL: &str = "KEEPS_ALL";
 
 /// An interface's name, filled up with zeros (IFNAMSIZ). An index means something else in another network namespace,
 /// and nothing once the interface is gone; the name stays.
@@ -91,6 +103,7 @@ pub const LAYOUT_HASH: u64 = {
         size_of::<Word>(),
         size_of::<Half>(),
         size_of::<Times>(),
+        size_of::<Story>(),
         size_of::<Flow>(),
         size_of::<FlowKey4>(),
         size_of::<FlowKey6>(),

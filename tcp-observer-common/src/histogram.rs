@@ -67,8 +67,15 @@ impl Histogram {
     }
 }
 
-/// How many histograms there are: by part, locality and repetition; then by port, part and locality.
-pub const HISTOGRAMS: u32 = by_port(PORT_LABELS, HandshakePart::ALL[0], Locality::ALL[0]);
+/// How many histograms there are: by part, locality and repetition; then by port, part and locality; then of
+/// half-closes by locality.
+pub const HISTOGRAMS: u32 = half_close(Locality::ALL[0]) + Locality::COUNT as u32;
+
+/// The place of `half_close_duration_seconds` with this label.
+#[inline(always)]
+pub const fn half_close(role: Locality) -> u32 {
+    by_port(PORT_LABELS, HandshakePart::ALL[0], Locality::ALL[0]) + role.index() as u32
+}
 
 /// The place of `handshake_duration_seconds` with these labels.
 #[inline(always)]

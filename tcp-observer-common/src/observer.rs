@@ -1,12 +1,12 @@
 //! From a parsed segment to an updated flow: the one path that kernel, replay and tests share.
 //!
 //! ```text
-//!   steady? ─yes─► count, advance                                 (data and ACKs of established flows end here)
+//!   steady? ─yes─► count, advance                     (data in order and ACKs of established flows end here)
 //!     │no
 //!     ▼
 //!   find ──► copy? ─yes─► skip: duplicate
 //!     │        ▼
-//!     │      next() ──► exchange the word ──► note halves and times, count ──► settled now? move to the flows
+//!     │      next() ──► exchange the word ──► tell, note halves and times, count ──► settled now? move to the flows
 //!     ▼
 //!   none: begin a flow among the half-open ones, or skip
 //! ```
@@ -22,14 +22,18 @@
 //! on another CPU sees either no FIN or the number after it. A retired entry's slot may be reused while a late segment still
 //! writes its half: that flow had ended, and the new one's count is off by one packet.
 
-use core::ops::Deref;
+use core::{cell::Cell, ops::Deref};
 
 use crate::{
-    conn::{Decision, Flow, Mark, Note, Outcome, Role, Sent, Times, Word, WordCell, begin, next},
+    conn::{
+        Decision, Flow, Judged, LULL_NS, Letter, Mark, Note, Outcome, Role, Sent, Story, Times, Verdict, Word,
+        WordCell, begin, count, next, on_quote, tell,
+    },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
     segment::{Segment, SegmentKind},
     verifier::forget,
+    wire::Quote,
 };
 
 /// Where a segment was seen.
@@ -105,8 +109,13 @@ pub trait Host {
     fn precise_ns(&self) -> u64;
     /// The same within a timer tick, for much less.
     fn coarse_ns(&self) -> u64;
-    /// Exchanges a flow's word if it is still `current`; says whether it was.
-    fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool;
+    /// Exchanges the bits of a cell if they are still `current`; says whether they were.
+    fn exchange_bits(&self, cell: &Cell<u64>, current: u64, new: u64) -> bool;
+    /// Exchanges a flow's word likewise.
+    #[inline(always)]
+    fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool {
+        self.exchange_bits(&word.0, current.0, new.0)
+    }
     /// Adds to the counter at a [`place`].
     fn add(&self, place: usize, amount: u64);
     /// Adds a value to one of the histograms.
@@ -119,6 +128,15 @@ pub trait Host {
         Self: Sized,
     {
         tally::transition(self, transition, times);
+    }
+    /// Whether flows begin with any segment, as one wants it of a capture, or only with those that a live flow sends.
+    fn keeps_all(&self) -> bool;
+    /// Tells a flow's story on. A method, so that the kernel can make it a function of its own.
+    fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged)
+    where
+        Self: Sized,
+    {
+        tell(self, flow, segment, judged);
     }
     /// Room for one flow that this CPU may write: a flow is too large for the kernel's stack.
     fn scratch(&self) -> Option<&Flow>;
@@ -138,7 +156,8 @@ pub struct Transition {
 /// How often a segment looks its flow up again, when other CPUs change it meanwhile.
 const ATTEMPTS: u32 = 4;
 
-/// Takes one segment in: one flow is updated, or the reason why none is comes back.
+/// Takes one segment in: one flow is updated, or the reason why none is comes back. `options` reads the segment's
+/// options, should they be asked for.
 ///
 /// # Errors
 /// The reason, which the caller counts.
@@ -147,10 +166,25 @@ pub fn observe<A: Address, E: Host + Family<A>>(
     host: &E,
     key: &FlowKey<A>,
     sighting: Sighting<'_>,
+    options: impl FnOnce() -> crate::segment::Options,
 ) -> Result<(), Skip> {
     if on_steady(host, key, sighting) {
         return Ok(());
     }
+    let segment = Segment { options: options(), ..*sighting.segment };
+    observe_unsteady(host, key, Sighting { segment: &segment, ..sighting })
+}
+
+/// The longer way of a segment that has left the shortest path, with its options.
+///
+/// # Errors
+/// As [`observe`].
+#[inline(always)]
+pub fn observe_unsteady<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    sighting: Sighting<'_>,
+) -> Result<(), Skip> {
     let mut attempts = 0;
     while attempts < ATTEMPTS {
         attempts += 1;
@@ -163,6 +197,31 @@ pub fn observe<A: Address, E: Host + Family<A>>(
     Err(Skip::Contended)
 }
 
+/// Takes in an ICMP error: the attempt whose SYN it quotes is over.
+///
+/// # Errors
+/// [`Skip::NotTcp`] where it ends nothing, as for any other ICMP packet.
+#[inline(always)]
+pub fn observe_quote<A: Address, E: Host + Family<A>>(host: &E, quote: &Quote<A>) -> Result<(), Skip> {
+    let Some(flow) = host.half_open().find(&quote.key) else {
+        return Err(Skip::NotTcp);
+    };
+    let word = flow.word.load();
+    let from = word.role_of(quote.side);
+    let Some(after) = on_quote(word, from, quote.seq, flow.half(quote.side)) else {
+        return Err(Skip::NotTcp);
+    };
+    if word.has(Mark::Retired) || !host.exchange(&flow.word, word, after) {
+        return Err(Skip::Contended);
+    }
+    flow.times.changed_ns.set(host.precise_ns());
+    flow.story.add(host, Story::unreachable_bits(quote.reason));
+    host.add(place::unreachable(quote.reason), 1);
+    count(host, Note::Unreachable);
+    tally::attempt(host, after, quote.key.port(after.side_of(Role::Responder)), Outcome::Unreachable);
+    Ok(())
+}
+
 /// What came of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -172,23 +231,36 @@ pub enum Done {
     Again,
 }
 
-/// The shortest path: data or an ACK of an established flow, at the hook that its direction belongs to. Says whether
-/// the segment was one.
+/// The shortest path: data in order or an ACK of an established flow, at the hook that its direction belongs to, when
+/// nothing about it is new: the history has its letter, the window is open, and the direction was not silent for long.
+/// Says whether the segment was one.
 #[inline(always)]
-fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> bool {
+pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> bool {
     let Sighting { side, segment, tap } = sighting;
-    let kind = segment.kind();
-    if !matches!(kind, SegmentKind::Data | SegmentKind::Ack) {
+    let (kind, letter) = match segment.kind() {
+        SegmentKind::Data => (SegmentKind::Data, Letter::DATA),
+        SegmentKind::Ack => (SegmentKind::Ack, Letter::ACK),
+        SegmentKind::Rst | SegmentKind::Syn | SegmentKind::SynAck | SegmentKind::Fin => return false,
+    };
+    if segment.window == 0 || !segment.flags.are_plausible() {
         return false;
     }
     let Some(flow) = host.flows().find(key) else {
         return false;
     };
     let half = flow.half(side);
-    if !flow.word.load().is_steady() || half.tap.get() != tap.0 {
+    let is_expected = half.tap.get() == tap.0
+        && half.next_seq.get() == segment.seq
+        && half.letters.get() & letter != 0
+        && !half.window_is_zero();
+    if !is_expected || !flow.word.load().is_steady() {
         return false;
     }
-    half.count(segment, host.coarse_ns());
+    let now_ns = host.coarse_ns();
+    if half.silent_ns(now_ns) >= LULL_NS {
+        return false;
+    }
+    half.count(segment, now_ns);
     half.advance(segment);
     host.add(place::segments(tap.direction(), kind), u64::from(segment.wire_segments));
     true
@@ -201,7 +273,7 @@ pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sigh
     let is_settled = settled.is_some();
     let done = match settled.or_else(|| host.half_open().find(key)) {
         Some(flow) => update(host, key, &flow, is_settled, sighting),
-        None => start(host, key, sighting),
+        None => start(host, key, sighting, Note::Nothing),
     };
     if matches!(done, Done::Updated) {
         let Sighting { segment, tap, .. } = sighting;
@@ -227,21 +299,39 @@ fn update<A: Address, E: Host + Family<A>>(
         return Done::Again;
     }
     let from = word.role_of(side);
-    if word.has_of(Mark::Seen, from) && half.tap.get() != tap.0 {
-        if !brings_news(word, from, segment, flow) {
-            return Done::Skipped(Skip::Duplicate);
-        }
-        // The path has changed, or this interface lies before the one that was attached first.
-        half.tap.set(tap.0);
+    let is_elsewhere = half.tap.get() != tap.0;
+    if word.has_of(Mark::Seen, from) && is_elsewhere && !brings_news(word, from, segment, flow) {
+        return Done::Skipped(Skip::Duplicate);
     }
-    let sent = Sent { sender: half, receiver: flow.half(side.opposite()) };
-    let (after, note) = match next(word, from, segment, &sent).decision() {
-        Decision::Accept(after, note) => (after.with_of(Mark::Seen, from), note),
-        Decision::Stale => return Done::Skipped(Skip::Stale),
-        Decision::Reincarnate => return reincarnate(host, key, flow, word, is_settled, sighting),
+    let now_ns =
+        if matches!(kind, SegmentKind::Data | SegmentKind::Ack) && !matches!(word.outcome(), Outcome::InProgress) {
+            host.coarse_ns()
+        } else {
+            host.precise_ns()
+        };
+    let peer = flow.half(side.opposite());
+    let verdict = if segment.flags.are_plausible() {
+        let silent_ns = if word.has_of(Mark::Seen, from) { half.silent_ns(now_ns) } else { u64::MAX >> 1 };
+        next(word, from, segment, &Sent { sender: half, receiver: peer, silent_ns })
+    } else {
+        Verdict::stale(Note::NonsenseFlags)
+    };
+    let note = Note::from_bits(forget(verdict.note() as u64) as u8);
+    let judged = Judged { word, from, note };
+    let after = match verdict.decision() {
+        Decision::Accept(after) => after.with_of(Mark::Seen, from),
+        Decision::Stale => {
+            // Nobody takes it for the connection's, but it was there to be seen.
+            if is_elsewhere && word.has_of(Mark::Seen, from) {
+                return Done::Skipped(Skip::Stale);
+            }
+            host.tell(flow, segment, judged);
+            half.count(segment, now_ns);
+            return Done::Skipped(if matches!(note, Note::NonsenseFlags) { Skip::BadFlags } else { Skip::Stale });
+        }
+        Decision::Reincarnate => return reincarnate(host, key, flow, judged, is_settled, sighting),
     };
     let (word, after) = (Word(forget(word.0)), Word(forget(after.0)));
-    let note = Note::from_bits(forget(note as u64) as u8);
     let from = word.role_of(side);
     // The end of the stream before the word that says it has one: an acknowledgement of the last data, on another CPU
     // at this moment, must not be taken for one of the FIN.
@@ -253,16 +343,12 @@ fn update<A: Address, E: Host + Family<A>>(
         half.next_seq.set(next_seq);
         return Done::Again;
     }
-    let now_ns = if matches!(kind, SegmentKind::Data | SegmentKind::Ack) && word.states() == after.states() {
-        host.coarse_ns()
-    } else {
-        host.precise_ns()
-    };
-    if half.tap.get() == 0 {
-        half.tap.set(tap.0);
-    }
-    half.note(word, from, segment, note, now_ns);
-    flow.times.note(word, after, note, now_ns);
+    // The first that is seen of this direction; or the path has changed, or this hook lies before the other one.
+    half.tap.set(tap.0);
+    host.tell(flow, segment, Judged { word, from, note });
+    let peer_last_ns = peer.last_seen_ns.get();
+    half.note(word, from, segment, note, peer, now_ns);
+    flow.times.note(word, after, note, peer_last_ns, now_ns);
     let responder_port = key.port(after.side_of(Role::Responder));
     host.account(Transition { before: word, after, from, note, responder_port }, &flow.times);
     if after.is_settled() && !is_settled { settle(host, key, flow) } else { Done::Updated }
@@ -298,12 +384,13 @@ fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Fl
     }
 }
 
-/// A segment of a flow that is not known.
+/// A segment of a flow that is not known. `over` is what to note of a flow that was there before.
 #[inline(always)]
-fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done {
+fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Done {
     let Sighting { side, segment, tap } = sighting;
-    let Some(word) = begin(key, side, segment) else {
-        return Done::Skipped(Skip::UnknownFlow);
+    let Some((word, note)) = begin(key, side, segment, host.keeps_all()) else {
+        let is_nonsense = !segment.flags.are_plausible();
+        return Done::Skipped(if is_nonsense { Skip::BadFlags } else { Skip::UnknownFlow });
     };
     let now_ns = host.precise_ns();
     // Sixteen bits of microseconds tell incarnations in one slot apart well enough.
@@ -315,6 +402,8 @@ fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: 
         return Done::Skipped(Skip::Contended);
     };
     fresh.start(word, side, segment, now_ns, tap.0);
+    let note = if matches!(over, Note::Nothing) { note } else { over };
+    host.tell(fresh, segment, Judged { word: Word::fresh(0).with_roles_of(word), from: word.role_of(side), note });
     match host.half_open().insert(key, fresh) {
         Ok(()) => Done::Updated,
         Err(Refusal::Exists) => Done::Again,
@@ -334,13 +423,14 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
     host: &E,
     key: &FlowKey<A>,
     old: &Flow,
-    word: Word,
+    judged: Judged,
     is_settled: bool,
     sighting: Sighting<'_>,
 ) -> Done {
+    let Judged { word, note, .. } = judged;
     let mut started = Done::Updated;
     if is_settled {
-        started = start(host, key, sighting);
+        started = start(host, key, sighting, note);
         if let Done::Skipped(_) = started {
             return started;
         }
@@ -358,6 +448,6 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         started
     } else {
         host.half_open().remove(key);
-        start(host, key, sighting)
+        start(host, key, sighting, note)
     }
 }

@@ -13,10 +13,70 @@ impl Flags {
     pub const RST: u8 = 0x04;
     pub const PSH: u8 = 0x08;
     pub const ACK: u8 = 0x10;
+    pub const URG: u8 = 0x20;
+    /// ECN echo (<https://www.rfc-editor.org/rfc/rfc3168#section-6.1>).
+    pub const ECE: u8 = 0x40;
+    /// Congestion window reduced, likewise.
+    pub const CWR: u8 = 0x80;
 
     #[inline(always)]
     pub const fn has(self, bits: u8) -> bool {
         self.0 & bits != 0
+    }
+
+    /// Whether a TCP can have meant these: SYN and FIN exclude each other, and whatever is neither SYN nor RST carries
+    /// an acknowledgement (<https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4>: "if the ACK bit is off, drop the
+    /// segment"). A RST counts whatever else is set, as receivers ask for it first.
+    #[inline(always)]
+    pub const fn are_plausible(self) -> bool {
+        if self.has(Self::RST) {
+            true
+        } else if self.has(Self::SYN) {
+            !self.has(Self::FIN)
+        } else {
+            self.has(Self::ACK)
+        }
+    }
+
+    /// How many of SYN, FIN and RST are set. No TCP sends two of them together.
+    #[inline(always)]
+    pub const fn controls(self) -> u32 {
+        (self.0 & (Self::SYN | Self::FIN | Self::RST)).count_ones()
+    }
+}
+
+/// What a segment's options say. Only segments off the shortest path have theirs read; [`Options::NONE`] elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Options {
+    /// TSval and TSecr; meaningful with [`Options::TIMESTAMPS`]
+    /// (<https://www.rfc-editor.org/rfc/rfc7323#section-3.2>).
+    pub ts_value: u32,
+    pub ts_echo: u32,
+    /// The maximum segment size of a SYN in bytes, zero where it says none
+    /// (<https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1>).
+    pub mss: u16,
+    /// The shift of a SYN's window scale option (<https://www.rfc-editor.org/rfc/rfc7323#section-2.2>), or
+    /// [`Options::NO_SHIFT`].
+    pub window_shift: u8,
+    /// Which options are there: [`Options::TIMESTAMPS`] and its neighbours.
+    pub present: u8,
+}
+
+impl Options {
+    pub const TIMESTAMPS: u8 = 0x01;
+    /// SACK permitted (<https://www.rfc-editor.org/rfc/rfc2018#section-2>).
+    pub const SACK: u8 = 0x02;
+    /// Fast Open, a cookie or the request for one (<https://www.rfc-editor.org/rfc/rfc7413#section-4.1.1>).
+    pub const FAST_OPEN: u8 = 0x04;
+    /// No window scale option.
+    pub const NO_SHIFT: u8 = 0xff;
+
+    pub const NONE: Self = Self { ts_value: 0, ts_echo: 0, mss: 0, window_shift: Self::NO_SHIFT, present: 0 };
+
+    #[inline(always)]
+    pub const fn has(&self, option: u8) -> bool {
+        self.present & option != 0
     }
 }
 
@@ -53,17 +113,14 @@ pub struct Segment {
     /// The advertised window as it stands in the header, unscaled.
     pub window: u16,
     pub flags: Flags,
-    /// The shift of the window scale option, on a SYN that carries one
-    /// (<https://www.rfc-editor.org/rfc/rfc7323#section-2.2>); otherwise [`Segment::NO_SHIFT`].
-    pub window_shift: u8,
+    /// One where the ninth flag, AE, is set (<https://www.rfc-editor.org/rfc/rfc9768#section-2.1>).
+    pub accurate_ecn: u8,
+    pub options: Options,
 }
 
-const _: () = assert!(size_of::<Segment>() == 20);
+const _: () = assert!(size_of::<Segment>() == 32 && size_of::<Options>() == 12);
 
 impl Segment {
-    /// No window scale option.
-    pub const NO_SHIFT: u8 = 0xff;
-
     /// The kind that this segment counts as.
     #[inline(always)]
     pub fn kind(&self) -> SegmentKind {
@@ -102,7 +159,8 @@ mod tests {
             window: 0,
             payload_bytes,
             wire_segments: 1,
-            window_shift: Segment::NO_SHIFT,
+            accurate_ecn: 0,
+            options: Options::NONE,
         }
     }
 

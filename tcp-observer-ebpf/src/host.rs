@@ -1,6 +1,7 @@
 //! The kernel as the core's [`Host`]: clocks, atomic words, per-CPU counters.
 
 use core::{
+    cell::Cell,
     intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg},
     ptr::read_volatile,
 };
@@ -10,7 +11,7 @@ use aya_ebpf::{
     maps::HashMap,
 };
 use tcp_observer_common::{
-    conn::{Flow, Note, Role, Times, Word, WordCell},
+    conn::{Flow, Judged, Note, Role, Times, Word, tell},
     counters::{PORT_SLOTS, Skip, TableKind, WORDS, tally},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     observer::{self, Done, Family, Host, Sighting, Tap, Transition},
@@ -19,7 +20,7 @@ use tcp_observer_common::{
 };
 
 use crate::maps::{
-    CLOCK, COUNTERS, FLOWS_IPV4, FLOWS_IPV6, FlowTable, HALF_OPEN_IPV4, HALF_OPEN_IPV6, HANDSHAKES, KEYS, LOCAL_IPV4,
+    CLOCK, COUNTERS, FLOWS_IPV4, FLOWS_IPV6, FlowTable, HALF_OPEN_IPV4, HALF_OPEN_IPV6, HANDSHAKES, LOCAL_IPV4,
     LOCAL_IPV6, PORTS, SCRATCH,
 };
 
@@ -67,16 +68,8 @@ where
     let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
         return packed(Done::Again);
     };
-    // Before 6.2 a map key may not lie in memory that an argument points to, and there is no room on the stack.
-    let Some(room) = KEYS.get_ptr_mut(0) else {
-        return packed(Done::Skipped(Skip::Contended));
-    };
-    // SAFETY: this CPU's own, large and aligned enough for either key; packets do not interrupt each other.
-    let key = unsafe {
-        let room = room.cast::<FlowKey<A>>();
-        core::ptr::copy_nonoverlapping(key, room, 1);
-        &*room
-    };
+    // Before 6.2 a map key may not lie in memory that an argument points to.
+    let key = &key.clone();
     let sighting = Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) };
     packed(observer::attempt(&Kernel::Packets, key, sighting))
 }
@@ -119,7 +112,39 @@ extern "C" fn account(before: u64, after: u64, details: u64, times: *const Times
     0
 }
 
+/// [`tell`] likewise. `details` is a bit for the sender's role and above it the note.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, details: u64) -> u64 {
+    // SAFETY: null, or references of the only callers.
+    if let (Some(flow), Some(segment)) = unsafe { (flow.as_ref(), segment.as_ref()) } {
+        let judged = Judged {
+            word: Word(word),
+            from: if details & 1 == 0 { Role::Originator } else { Role::Responder },
+            note: Note::from_bits((details >> 1) as u8),
+        };
+        tell(&Kernel::Packets, flow, segment, judged);
+    }
+    0
+}
+
+/// Set at load by tests that compare with a capture's replay: flows begin with any segment.
+#[unsafe(no_mangle)]
+static KEEPS_ALL: u8 = 0;
+
 impl Host for Kernel {
+    #[inline(always)]
+    fn keeps_all(&self) -> bool {
+        // SAFETY: a load-time constant of one byte.
+        unsafe { read_volatile(&raw const KEEPS_ALL) != 0 }
+    }
+
+    #[inline(always)]
+    fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged) {
+        let Judged { word, from, note } = judged;
+        story_tell(flow, segment, word.0, from as u64 | (note as u64) << 1);
+    }
+
     #[inline(always)]
     fn account(&self, transition: Transition, times: &Times) {
         let Transition { before, after, from, note, responder_port } = transition;
@@ -140,9 +165,9 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool {
-        // SAFETY: the word lies in a map, aligned to eight bytes, and changes by this operation only.
-        unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(word.0.as_ptr(), current.0, new.0).1 }
+    fn exchange_bits(&self, cell: &Cell<u64>, current: u64, new: u64) -> bool {
+        // SAFETY: the cell lies in a map, aligned to eight bytes, and changes by this operation only.
+        unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(cell.as_ptr(), current, new).1 }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray},
 };
 use tcp_observer_common::{
     abi::{InterfaceName, Layout, Ports},
@@ -11,6 +11,7 @@ use tcp_observer_common::{
     flow::{FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
     observer::{Refusal, Table},
+    segment::Segment,
 };
 
 /// A flow's bytes. The flow itself, made of cells, cannot be the type of a static.
@@ -47,9 +48,50 @@ pub static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 /// Where a new flow is put together: too large for the stack.
 #[map]
 pub static SCRATCH: PerCpuArray<FlowBytes> = PerCpuArray::with_max_entries(1, 0);
-/// Where the key of the segment at hand lies.
+/// The segment that has left the shortest path, on its way from the entry to the program for all others.
 #[map]
-pub static KEYS: PerCpuArray<FlowKey6> = PerCpuArray::with_max_entries(1, 0);
+pub static UNSTEADY: PerCpuArray<Unsteady> = PerCpuArray::with_max_entries(1, 0);
+/// The program for segments off the shortest path, one of each kind, since programs of different kinds cannot call
+/// each other. The agent fills them in.
+#[map]
+pub static UNSTEADY_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
+#[map]
+pub static UNSTEADY_XDP_GENERIC: ProgramArray = ProgramArray::with_max_entries(1, 0);
+#[map]
+pub static UNSTEADY_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// What the program for segments off the shortest path needs to know.
+#[repr(C)]
+pub struct Unsteady {
+    /// Which key holds, as an IP version.
+    pub version: u32,
+    pub tap: u32,
+    pub side: u64,
+    pub key4: FlowKey4,
+    pub key6: FlowKey6,
+    pub segment: Segment,
+}
+
+/// A key of either family, put into its place.
+pub trait Stash {
+    fn stash(&self, unsteady: &mut Unsteady);
+}
+
+impl Stash for FlowKey4 {
+    #[inline(always)]
+    fn stash(&self, unsteady: &mut Unsteady) {
+        unsteady.version = 4;
+        unsteady.key4 = *self;
+    }
+}
+
+impl Stash for FlowKey6 {
+    #[inline(always)]
+    fn stash(&self, unsteady: &mut Unsteady) {
+        unsteady.version = 6;
+        unsteady.key6 = *self;
+    }
+}
 
 /// A table of flows in a kernel hash map.
 #[derive(Clone, Copy)]

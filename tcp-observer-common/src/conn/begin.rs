@@ -2,8 +2,10 @@
 
 use super::{
     handshake,
+    note::Note,
     record::Flow,
-    word::{Mark, Role, Word},
+    state::State,
+    word::{How, Initiator, Mark, Role, Word},
 };
 use crate::{
     flow::{Address, FlowKey, Side},
@@ -13,32 +15,57 @@ use crate::{
 /// Ports below this one are servers' by custom (IANA's system ports).
 const FIRST_USER_PORT: u16 = 1024;
 
-/// The word of a flow that begins with this segment of `side`, or `None` where such a segment begins none. Its epoch
-/// is left to [`Word::in_epoch`].
+/// The word of a flow that begins with this segment of `side` and why it does, or `None` where such a segment begins
+/// none. Its epoch is left to [`Word::in_epoch`].
 ///
-/// Data begins a flow picked up mid-stream. A lone ACK, FIN or RST does not: it is more often the last word of a
-/// flow that is over than the first of one that lives.
+/// Data or a FIN begin a flow picked up mid-stream. A lone ACK or RST is more often the last word of a flow that is over
+/// than the first of one that lives, and begins one only for an observer that `keeps_all`.
 #[inline(always)]
-pub fn begin<A: Address>(key: &FlowKey<A>, side: Side, segment: &Segment) -> Option<Word> {
-    let role = match segment.kind() {
+pub fn begin<A: Address>(key: &FlowKey<A>, side: Side, segment: &Segment, keeps_all: bool) -> Option<(Word, Note)> {
+    let kind = segment.kind();
+    if !segment.flags.are_plausible() && !keeps_all {
+        return None;
+    }
+    let role = match kind {
         SegmentKind::Syn => Role::Originator,
         SegmentKind::SynAck => Role::Responder,
-        SegmentKind::Data => guessed_role(key.port(side), key.port(side.opposite())),
-        SegmentKind::Ack | SegmentKind::Fin | SegmentKind::Rst => return None,
+        SegmentKind::Ack | SegmentKind::Rst if !keeps_all => return None,
+        SegmentKind::Data | SegmentKind::Fin | SegmentKind::Ack | SegmentKind::Rst => {
+            guessed_role(key.port(side), key.port(side.opposite()))
+        }
     };
     let word = Word::fresh(0);
     let originator_is_high = matches!((side, role), (Side::High, Role::Originator) | (Side::Low, Role::Responder));
     let word = if originator_is_high { word.with(Mark::OriginatorIsHigh) } else { word };
-    Some(match segment.kind() {
-        SegmentKind::Syn => handshake::begun_by_syn(word),
-        SegmentKind::SynAck => handshake::begun_by_synack(word),
-        _ => handshake::picked_up(word, role).with_of(Mark::Seen, role).with(Mark::Inferred),
+    let picked_up = handshake::picked_up(word, role).with_of(Mark::Seen, role).with(Mark::Inferred);
+    Some(match kind {
+        SegmentKind::Syn => (handshake::begun_by_syn(word), Note::Nothing),
+        SegmentKind::SynAck => (handshake::begun_by_synack(word), Note::Nothing),
+        SegmentKind::Data | SegmentKind::Ack => (picked_up, Note::PickedUp),
+        // Whether its peer had closed before nobody can tell: as if it had not.
+        SegmentKind::Fin => {
+            let initiator = initiator(role);
+            let closing = picked_up.with_state(role, State::FinWait1).with_of(Mark::FinSent, role);
+            (closing.with_close(initiator, How::Fin), Note::PickedUpClosing)
+        }
+        SegmentKind::Rst => {
+            let closed = picked_up.with_state(role, State::Closed).with_state(role.opposite(), State::Closed);
+            (closed.with_of(Mark::RstSent, role).with_close(initiator(role), How::Rst), Note::PickedUpClosing)
+        }
     })
+}
+
+#[inline(always)]
+const fn initiator(role: Role) -> Initiator {
+    match role {
+        Role::Originator => Initiator::Originator,
+        Role::Responder => Initiator::Responder,
+    }
 }
 
 /// Who a sender with `own` port is, seen mid-stream: a well-known port is a responder's, else the lower one is.
 #[inline(always)]
-fn guessed_role(own: u16, peer: u16) -> Role {
+pub fn guessed_role(own: u16, peer: u16) -> Role {
     match (own < FIRST_USER_PORT, peer < FIRST_USER_PORT) {
         (true, false) => Role::Responder,
         (false, true) => Role::Originator,
@@ -48,23 +75,30 @@ fn guessed_role(own: u16, peer: u16) -> Role {
 }
 
 impl Flow {
-    /// Writes what a flow's first segment leaves, over whatever was here.
+    /// Writes what a flow's first segment leaves, over whatever was here; the story is left to be told.
     #[inline(always)]
     pub fn start(&self, word: Word, side: Side, segment: &Segment, now_ns: u64, tap: u32) {
         self.low.clear();
         self.high.clear();
+        self.story.clear();
         let times = &self.times;
+        times.clear();
         times.first_ns.set(now_ns);
         times.syn_ns.set(if segment.kind() == SegmentKind::Syn { now_ns } else { 0 });
         times.synack_ns.set(if segment.kind() == SegmentKind::SynAck { now_ns } else { 0 });
-        times.ack_ns.set(0);
         times.changed_ns.set(now_ns);
         let half = self.half(side);
         half.tap.set(tap);
         half.isn.set(segment.seq);
+        half.gap_end.set(segment.seq);
         half.next_seq.set(segment.end());
         half.acked.set(segment.ack);
-        half.window_shift.set(segment.window_shift);
+        half.window_shift.set(segment.options.window_shift);
+        half.mss.set(segment.options.mss);
+        half.options.set(segment.options.present);
+        half.first_ts.set(segment.options.ts_value);
+        half.last_ts.set(segment.options.ts_value);
+        half.note_window(segment);
         half.count(segment, now_ns);
         self.word.0.set(word.0);
     }

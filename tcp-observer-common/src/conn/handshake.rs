@@ -5,11 +5,15 @@
 //! arrived.
 
 use super::{
-    next::{Note, Sent, Verdict},
+    next::{Sent, Verdict},
+    note::Note,
     state::State,
     word::{Mark, Outcome, Role, Word},
 };
-use crate::{segment::Segment, seq::SeqNum};
+use crate::{
+    segment::{Flags, Options, Segment, SegmentKind},
+    seq::SeqNum,
+};
 
 /// The word of a flow that begins with a SYN of the originator.
 #[inline(always)]
@@ -38,36 +42,49 @@ pub(super) fn on_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         let repeats = segment.seq == sent.sender.isn.get();
         let answered = word.has_of(Mark::IsnSeen, from.opposite());
         return match (repeats, answered, from) {
+            (true, _, _) if sent.doubles_syn() => Verdict::accept(word, Note::FramesDoubled),
             (true, false, Role::Originator) => Verdict::accept(word.with(Mark::SynRepeated), Note::SynRepeated),
-            (true, _, _) => Verdict::accept(word.with(Mark::SynRepeated), Note::LateRepetition),
+            (true, _, _) => Verdict::accept(word.with(Mark::SynRepeated), Note::LateSyn),
             // A new attempt on the same ports, before the first was answered.
-            (false, false, _) => Verdict::REINCARNATE,
+            (false, false, _) => Verdict::reincarnate(Note::TupleReused),
             // The responder, in SYN-RECEIVED, answers such a SYN with an ACK and goes on waiting (RFC 9293, 3.10.7.4).
-            (false, true, _) => Verdict::STALE,
+            (false, true, _) => Verdict::stale(Note::SynInConnection),
         };
     }
     match from {
+        // The responder has acknowledged the SYN before, apart from its own: the originator, which now has both, is
+        // done (RFC 9293, 3.10.7.3: "if SND.UNA > ISS, change the connection state to ESTABLISHED").
+        Role::Responder if word.has_of(Mark::Seen, Role::Responder) => Verdict::accept(
+            word.with_state(Role::Originator, State::Established)
+                .with_state(Role::Responder, State::SynReceived)
+                .with_of(Mark::IsnSeen, from),
+            Note::SplitHandshake,
+        ),
         // Simultaneous open: each end has sent its SYN before it had the other's.
         Role::Responder => Verdict::accept(
             word.with_state(Role::Originator, State::SynReceived)
                 .with_state(Role::Responder, State::SynReceived)
                 .with_of(Mark::IsnSeen, from),
-            Note::Nothing,
+            Note::SimultaneousOpen,
         ),
-        // The SYN of a flow whose SYN-ACK was seen first.
+        // The SYN of a flow whose SYN-ACK was seen first: no guess any more.
         Role::Originator if segment.end() == sent.receiver.acked.get() => {
-            Verdict::accept(word.with_of(Mark::IsnSeen, from), Note::Nothing)
+            Verdict::accept(word.with_of(Mark::IsnSeen, from).without(Mark::Inferred), Note::SynAfterSynAck)
         }
-        Role::Originator => Verdict::STALE,
+        Role::Originator => Verdict::stale(Note::SynInConnection),
     }
 }
 
 #[inline(always)]
 pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
+    let renumbers = word.has_of(Mark::IsnSeen, from) && segment.seq != sent.sender.isn.get();
+    if word.has_of(Mark::IsnSeen, from) && !renumbers && sent.doubles_syn() {
+        return Verdict::accept(word, Note::FramesDoubled);
+    }
     if word.has_of(Mark::IsnSeen, from.opposite()) && !covers_syn(segment.ack, sent) {
         // "If the segment acknowledgment is not acceptable, form a reset segment" (RFC 9293, 3.10.7.3): the
         // receiver will; this answers some other SYN.
-        return Verdict::STALE;
+        return Verdict::stale(Note::WrongSynAck);
     }
     let own = word.state(from);
     let peer = word.state(from.opposite());
@@ -79,45 +96,70 @@ pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'
         }
         (Role::Responder, State::Listen | State::Unknown, _) => Verdict::accept(
             word.with_state(Role::Responder, State::SynReceived).with_of(Mark::IsnSeen, Role::Responder),
-            Note::SynAnswered,
+            if echoes_first_of_several(segment, sent) { Note::FirstSynAnswered } else { Note::SynAnswered },
         ),
         // Again; also with another number, as a listener does that kept no state (SYN cookies).
-        (Role::Responder, State::SynReceived, _) => {
-            Verdict::accept(word.with(Mark::SynAckRepeated), Note::SynAckRepeated)
-        }
+        (Role::Responder, State::SynReceived, _) => Verdict::accept(
+            word.with(Mark::SynAckRepeated).with_of(Mark::IsnSeen, Role::Responder),
+            if renumbers { Note::SynAckRenumbered } else { Note::SynAckRepeated },
+        ),
         // An originator sends a SYN-ACK only in a simultaneous open.
-        (Role::Originator, _, _) | (Role::Responder, _, _) => Verdict::STALE,
+        (Role::Originator, _, _) | (Role::Responder, _, _) => Verdict::stale(Note::WrongSynAck),
     }
+}
+
+/// Whether the segment's timestamp says that it answers the first of several that its receiver has sent
+/// (<https://www.rfc-editor.org/rfc/rfc7323#section-3.2>).
+#[inline(always)]
+fn echoes_first_of_several(segment: &Segment, sent: &Sent<'_>) -> bool {
+    let (first, last) = (sent.receiver.first_ts.get(), sent.receiver.last_ts.get());
+    segment.options.has(Options::TIMESTAMPS) && first != last && segment.options.ts_echo == first
+}
+
+/// The same of the last.
+#[inline(always)]
+fn echoes_last_of_several(segment: &Segment, sent: &Sent<'_>) -> bool {
+    let (first, last) = (sent.receiver.first_ts.get(), sent.receiver.last_ts.get());
+    segment.options.has(Options::TIMESTAMPS) && first != last && segment.options.ts_echo == last
 }
 
 /// FIN, data or a plain ACK while the handshake is in progress.
 #[inline(always)]
 pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     let peer_answered = word.has_of(Mark::IsnSeen, from.opposite());
+    let is_pure_ack = matches!(segment.kind(), SegmentKind::Ack);
     match from {
         Role::Originator if peer_answered => {
             // Only the number after the SYN-ACK's (or after data sent with it) ends the handshake, from the number
             // after the SYN on; data may come first where the ACK itself was lost.
             let in_order = !word.has_of(Mark::IsnSeen, from) || !segment.seq.before(sent.sender.isn.get().plus(1));
             match word.state(Role::Originator) {
-                _ if !in_order || !covers_syn(segment.ack, sent) => Verdict::STALE,
+                _ if !in_order || !covers_syn(segment.ack, sent) => Verdict::stale(Note::WrongAck),
                 // In a simultaneous open its own SYN is still to be acknowledged.
                 State::SynReceived => completed_for(word, Role::Responder, Note::Nothing),
                 // Likewise, and it has closed already.
                 _ if word.has_of(Mark::FinSent, Role::Originator) => Verdict::accept(word, Note::Nothing),
-                _ => Verdict::accept(established(word), Note::Completed),
+                _ => {
+                    let last = word.has(Mark::SynAckRepeated) && echoes_last_of_several(segment, sent);
+                    Verdict::accept(established(word), if last { Note::LastSynAckAcked } else { Note::Completed })
+                }
             }
+        }
+        // The SYN-ACK was sent before anybody looked: the socket table has told of it.
+        Role::Originator if matches!(word.state(Role::Responder), State::SynReceived) => {
+            Verdict::accept(established(word), Note::Completed)
         }
         Role::Originator if segment.seq.within(sent.sender.isn.get().plus(1), sent.sender.next_seq.get()) => {
             // The SYN-ACK went another way.
-            if segment.flags.has(crate::segment::Flags::FIN) {
+            if segment.flags.has(Flags::FIN) {
                 let word = word.with_state(Role::Originator, State::Closed).with_state(Role::Responder, State::Closed);
-                return Verdict::accept(word.with_outcome(Outcome::Abandoned), Note::Nothing);
+                let word = word.with_outcome(Outcome::Abandoned).with_of(Mark::FinSent, Role::Originator);
+                return Verdict::accept(word, Note::Nothing);
             }
             // Whether the responder exists at all is left open until it is seen.
-            Verdict::accept(picked_up(word, from), Note::Nothing)
+            Verdict::accept(picked_up(word, from), Note::PickedUp)
         }
-        Role::Originator => Verdict::STALE,
+        Role::Originator => Verdict::stale(Note::WrongAck),
         // Data right behind the SYN-ACK, before the ACK was seen; or the ACK that ends a simultaneous open.
         Role::Responder if word.has_of(Mark::IsnSeen, from) && covers_syn(segment.ack, sent) => {
             match word.state(Role::Originator) {
@@ -134,11 +176,19 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
                 && !word.has_of(Mark::Seen, Role::Originator)
                 && segment.seq.after(sent.sender.isn.get()) =>
         {
-            Verdict::accept(picked_up(word, from), Note::Nothing)
+            Verdict::accept(picked_up(word, from), Note::PickedUp)
+        }
+        // The SYN is acknowledged without one: of a handshake in four steps the second, where it is a pure ACK.
+        Role::Responder if !word.has_of(Mark::IsnSeen, from) && peer_answered && covers_syn(segment.ack, sent) => {
+            if is_pure_ack {
+                Verdict::accept(word, Note::SplitHandshake)
+            } else {
+                Verdict::accept(picked_up(word, from), Note::PickedUp)
+            }
         }
         // An ACK instead of a SYN-ACK is a challenge: the responder holds another connection on this tuple
         // (<https://www.rfc-editor.org/rfc/rfc5961#section-4>).
-        Role::Responder => Verdict::STALE,
+        Role::Responder => Verdict::stale(Note::ChallengeAck),
     }
 }
 

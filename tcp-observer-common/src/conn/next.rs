@@ -14,87 +14,101 @@
 //!        time_wait/closed ◄──ACK── time_wait/last_ack ◄──FIN── fin_wait_2/close_wait (half-closed)
 //! ```
 //!
-//! No arm here reads a clock or writes anything; [`Note`] tells the caller which time to note.
+//! No arm here reads a clock or writes anything; each gives its reason, a [`Note`], which also tells the caller which
+//! time to note.
 
 use super::{
-    handshake,
-    record::Half,
+    half::Half,
+    handshake, living,
+    note::Note,
     reset,
     state::State,
     teardown,
     word::{Mark, Outcome, Role, Word},
 };
-use crate::{
-    labels::labelled,
-    segment::{Flags, Segment, SegmentKind},
-};
+use crate::segment::{Flags, Options, Segment, SegmentKind};
 
 /// What both ends have been seen to send before this segment.
 #[derive(Clone, Copy)]
 pub struct Sent<'a> {
     pub sender: &'a Half,
     pub receiver: &'a Half,
+    /// How long the sender had been silent.
+    pub silent_ns: u64,
 }
 
 /// What a segment does to a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It belongs to the flow, which then has this word.
-    Accept(Word, Note),
+    Accept(Word),
     /// Its numbers do not allow what its flags ask for.
     Stale,
     /// The flow is over and this segment begins another one on the same tuple.
     Reincarnate,
 }
 
-/// A [`Decision`] in one register: a function in the kernel cannot give back more. Note and kind of decision take
-/// bits that the word leaves free.
+/// A [`Decision`] and the reason for it in one register: a function in the kernel cannot give back more. Note and kind
+/// of decision take bits that the word leaves free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict(u64);
 
-const NOTE_SHIFT: u32 = 40;
-const NOTE_MASK: u64 = 0xf << NOTE_SHIFT;
+const NOTE_SHIFT: u32 = 38;
+const NOTE_MASK: u64 = 0x3f << NOTE_SHIFT;
+const STALE: u64 = 1 << 44;
+const REINCARNATE: u64 = 1 << 45;
 
 impl Verdict {
-    pub const STALE: Self = Self(1 << 44);
-    pub const REINCARNATE: Self = Self(1 << 45);
-
     #[inline(always)]
     pub const fn accept(word: Word, note: Note) -> Self {
         Self(word.0 | (note as u64) << NOTE_SHIFT)
     }
 
     #[inline(always)]
+    pub const fn stale(note: Note) -> Self {
+        Self(STALE | (note as u64) << NOTE_SHIFT)
+    }
+
+    /// The note is the first of the flow that begins.
+    #[inline(always)]
+    pub const fn reincarnate(note: Note) -> Self {
+        Self(REINCARNATE | (note as u64) << NOTE_SHIFT)
+    }
+
+    #[inline(always)]
     pub const fn decision(self) -> Decision {
-        if self.0 & Self::STALE.0 != 0 {
+        if self.0 & STALE != 0 {
             Decision::Stale
-        } else if self.0 & Self::REINCARNATE.0 != 0 {
+        } else if self.0 & REINCARNATE != 0 {
             Decision::Reincarnate
         } else {
-            let note = Note::from_bits(((self.0 & NOTE_MASK) >> NOTE_SHIFT) as u8);
-            Decision::Accept(Word(self.0 & !NOTE_MASK), note)
+            Decision::Accept(Word(self.0 & !NOTE_MASK))
         }
+    }
+
+    /// The reason for it.
+    #[inline(always)]
+    pub const fn note(self) -> Note {
+        Note::from_bits(((self.0 & NOTE_MASK) >> NOTE_SHIFT) as u8)
     }
 }
 
-labelled! {
-    /// What a transition asks to be noted beside the word.
-    pub enum Note {
-        Nothing = "nothing",
-        /// The originator's SYN again, unanswered so far: latencies count from this one.
-        SynRepeated = "syn_repeated",
-        /// A SYN again that changes nothing any more.
-        LateRepetition = "late_repetition",
-        /// The first SYN-ACK.
-        SynAnswered = "syn_answered",
-        SynAckRepeated = "synack_repeated",
-        /// The handshake's end.
-        Completed = "completed",
-        /// A RST that ended something.
-        Reset = "reset",
-        /// The peer of an endpoint in TIME-WAIT is still talking: 2 MSL begin again
-        /// (<https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4>, eighth check, TIME-WAIT).
-        TimeWaitRestarted = "time_wait_restarted",
+/// A SYN or SYN-ACK again sooner than this is a second sighting of one frame: TCPs wait a second before they repeat one
+/// (<https://www.rfc-editor.org/rfc/rfc6298#section-2>), never less than Linux's least of 200 ms.
+const SYN_DOUBLED_NS: u64 = 100_000_000;
+/// And a FIN: a tail loss probe may repeat it after two round trips, of which none is that short and worth one
+/// (<https://www.rfc-editor.org/rfc/rfc8985#section-7.2>).
+const FIN_DOUBLED_NS: u64 = 500_000;
+
+impl Sent<'_> {
+    #[inline(always)]
+    pub(super) fn doubles_syn(&self) -> bool {
+        self.silent_ns < SYN_DOUBLED_NS
+    }
+
+    #[inline(always)]
+    pub(super) fn doubles_fin(&self) -> bool {
+        self.silent_ns < FIN_DOUBLED_NS
     }
 }
 
@@ -111,14 +125,14 @@ pub use kernel::next;
 /// arguments, instead of once for every way that leads to a call.
 #[cfg(target_arch = "bpf")]
 mod kernel {
-    use super::{Half, Role, Segment, Sent, Verdict, Word, transition};
+    use super::{Half, Note, Role, Segment, Sent, Verdict, Word, transition};
     use crate::verifier::forget;
 
     #[unsafe(no_mangle)]
     #[inline(never)]
     extern "C" fn conn_next(
         word: u64,
-        from: u64,
+        from_and_silence: u64,
         segment: *const Segment,
         sender: *const Half,
         receiver: *const Half,
@@ -126,15 +140,16 @@ mod kernel {
         // SAFETY: null, or references of the only caller.
         let (segment, sender, receiver) = unsafe { (segment.as_ref(), sender.as_ref(), receiver.as_ref()) };
         let (Some(segment), Some(sender), Some(receiver)) = (segment, sender, receiver) else {
-            return Verdict::STALE.0;
+            return Verdict::stale(Note::Nothing).0;
         };
-        let from = if from == Role::Originator as u64 { Role::Originator } else { Role::Responder };
-        transition(Word(word), from, segment, &Sent { sender, receiver }).0
+        let from = if from_and_silence & 1 == Role::Originator as u64 { Role::Originator } else { Role::Responder };
+        transition(Word(word), from, segment, &Sent { sender, receiver, silent_ns: from_and_silence >> 1 }).0
     }
 
     #[inline(always)]
     pub fn next(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
-        Verdict(conn_next(word.0, forget(from as u64), segment, sent.sender, sent.receiver))
+        let from_and_silence = forget(from as u64 | sent.silent_ns << 1);
+        Verdict(conn_next(word.0, from_and_silence, segment, sent.sender, sent.receiver))
     }
 }
 
@@ -147,16 +162,21 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
             let handshake = handshake::on_ack(word, from, segment, sent);
             match handshake.decision() {
                 // The segment that completes the handshake may carry a FIN as well, or acknowledge one.
-                Decision::Accept(word, note)
+                Decision::Accept(word)
                     if (segment.flags.has(Flags::FIN) || word.has_of(Mark::FinSent, from.opposite()))
                         && !matches!(word.outcome(), Outcome::Abandoned) =>
                 {
-                    match teardown::on_ack(word, from, segment, sent).decision() {
-                        Decision::Accept(word, _) => Verdict::accept(word, note),
-                        Decision::Stale | Decision::Reincarnate => handshake,
+                    let closing = teardown::on_ack(word, from, segment, sent);
+                    match (closing.decision(), handshake.note()) {
+                        (Decision::Accept(word), Note::Nothing) => Verdict::accept(word, closing.note()),
+                        (Decision::Accept(word), note) => Verdict::accept(word, note),
+                        (Decision::Stale | Decision::Reincarnate, _) => handshake,
                     }
                 }
-                Decision::Accept(..) | Decision::Stale | Decision::Reincarnate => handshake,
+                Decision::Accept(word) if matches!(handshake.note(), Note::Nothing) => {
+                    Verdict::accept(word, living::note(word, from, segment, sent))
+                }
+                Decision::Accept(_) | Decision::Stale | Decision::Reincarnate => handshake,
             }
         }
         (SegmentKind::Rst, Outcome::InProgress) => reset::in_handshake(word, from, segment, sent),
@@ -169,14 +189,27 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
         (SegmentKind::Rst, Outcome::Completed | Outcome::NotSeen) => reset::after_handshake(word, from, segment, sent),
 
         // The attempt has failed: a SYN begins another, and whatever else trails in changes nothing.
-        (kind, Outcome::Refused | Outcome::Reset | Outcome::TimedOut | Outcome::Abandoned | Outcome::Evicted) => {
-            match kind {
-                SegmentKind::Syn => Verdict::REINCARNATE,
-                SegmentKind::SynAck | SegmentKind::Rst | SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
-                    Verdict::STALE
-                }
+        (
+            kind,
+            Outcome::Refused
+            | Outcome::Reset
+            | Outcome::Unreachable
+            | Outcome::TimedOut
+            | Outcome::Abandoned
+            | Outcome::Evicted,
+        ) => match kind {
+            // The same SYN seen twice is not another attempt.
+            SegmentKind::Syn
+                if word.has_of(Mark::IsnSeen, from) && segment.seq == sent.sender.isn.get() && sent.doubles_syn() =>
+            {
+                Verdict::accept(word, Note::FramesDoubled)
             }
-        }
+            SegmentKind::Syn => Verdict::reincarnate(Note::TupleReused),
+            SegmentKind::Rst => Verdict::accept(word.with_of(Mark::RstSent, from), Note::ResetAfterClose),
+            SegmentKind::SynAck | SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
+                Verdict::stale(Note::Nothing)
+            }
+        },
     }
 }
 
@@ -184,32 +217,48 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
 #[inline(always)]
 fn on_late_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     let repeats = word.has_of(Mark::IsnSeen, from) && segment.seq == sent.sender.isn.get();
+    let is_newer = segment.seq.after(sent.sender.next_seq.get()) || has_newer_timestamp(segment, sent);
     match (word.state(from), word.state(from.opposite())) {
+        (_, _) if repeats && sent.doubles_syn() => Verdict::accept(word, Note::FramesDoubled),
         // The receiver has no connection any more and will answer whatever SYN comes, an old one that was delayed
         // included; or the sender was in TIME-WAIT itself and opens again, its 2 MSL over or cut short (RFC 6191).
-        (State::TimeWait | State::Closed, State::Closed) | (State::TimeWait, State::TimeWait) => Verdict::REINCARNATE,
-        // The peer in TIME-WAIT takes a SYN beyond all it has received
-        // (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6.1>). Where it goes by timestamps instead, its SYN-ACK
-        // will tell.
-        (State::Closed, State::TimeWait) if segment.seq.after(sent.sender.next_seq.get()) => Verdict::REINCARNATE,
+        (State::TimeWait | State::Closed, State::Closed) if !is_newer => Verdict::reincarnate(Note::OldSyn),
+        (State::Closed, State::Closed) => Verdict::reincarnate(Note::TupleReused),
+        (State::TimeWait, State::Closed | State::TimeWait) => Verdict::reincarnate(Note::TimeWaitReused),
+        // The peer in TIME-WAIT takes a SYN beyond all it has received, or with a newer timestamp
+        // (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6.1>, <https://www.rfc-editor.org/rfc/rfc6191#section-2>;
+        // Linux's `tcp_timewait_state_process`).
+        (State::Closed, State::TimeWait) if is_newer => Verdict::reincarnate(Note::TimeWaitReused),
         // The network delivered the first SYN late or twice.
-        _ if repeats => Verdict::accept(word, Note::LateRepetition),
+        _ if repeats => Verdict::accept(word, Note::LateSyn),
         // Otherwise the receiver answers with a challenge ACK and nothing changes
         // (<https://www.rfc-editor.org/rfc/rfc5961#section-4>).
-        _ => Verdict::STALE,
+        _ => Verdict::stale(Note::SynInConnection),
     }
+}
+
+/// Whether the sender's timestamp has moved on since the last one that was read.
+#[inline(always)]
+fn has_newer_timestamp(segment: &Segment, sent: &Sent<'_>) -> bool {
+    let (last, value) = (sent.sender.last_ts.get(), segment.options.ts_value);
+    segment.options.has(Options::TIMESTAMPS) && last != 0 && (value.wrapping_sub(last) as i32) > 0
 }
 
 /// A SYN-ACK where a handshake has completed or was never seen.
 #[inline(always)]
 fn on_late_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     if word.has_of(Mark::IsnSeen, from) && segment.seq == sent.sender.isn.get() {
+        if sent.doubles_syn() {
+            return Verdict::accept(word, Note::FramesDoubled);
+        }
         // The responder has not got the last ACK, or has dropped it.
-        return Verdict::accept(word, Note::SynAckRepeated);
+        let data_was_sent = sent.receiver.next_seq.get().after(sent.receiver.isn.get().plus(1));
+        let note = if data_was_sent { Note::SynAckAfterData } else { Note::SynAckAfterAck };
+        return Verdict::accept(word, note);
     }
     if word.state(Role::Originator).is_over() && word.state(Role::Responder).is_over() {
         // The answer to a SYN that did not seem acceptable: the sender's socket has judged otherwise.
-        return Verdict::REINCARNATE;
+        return Verdict::reincarnate(Note::TimeWaitReused);
     }
-    Verdict::STALE
+    Verdict::stale(Note::WrongSynAck)
 }

@@ -3,7 +3,8 @@
 
 use super::{
     handshake::covers_syn,
-    next::{Note, Sent, Verdict},
+    next::{Sent, Verdict},
+    note::Note,
     state::{Phase, State},
     teardown,
     word::{How, Initiator, Mark, Outcome, Role, Word},
@@ -25,16 +26,17 @@ pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: &Sen
         // In SYN-SENT only the acknowledgement of the SYN makes a RST acceptable (RFC 9293, 3.10.7.3).
         Role::Responder if !word.has_of(Mark::IsnSeen, from) => {
             if !acknowledges {
-                return Verdict::STALE;
+                return Verdict::stale(Note::RstBeforeAnswer);
             }
             Outcome::Refused
         }
         Role::Responder if acknowledges || in_place => Outcome::Reset,
         Role::Originator if in_place && peer_spoke => Outcome::Reset,
         Role::Originator if in_place => Outcome::Abandoned,
-        Role::Originator | Role::Responder => return Verdict::STALE,
+        Role::Originator | Role::Responder => return Verdict::stale(Note::RstOutOfWindow),
     };
-    Verdict::accept(ended(word, from).with_outcome(outcome), Note::Reset)
+    let note = if matches!(outcome, Outcome::Refused) { Note::Refused } else { Note::HandshakeReset };
+    Verdict::accept(ended(word, from).with_outcome(outcome), note)
 }
 
 /// Whether the peer of `from` has sent an acknowledgement: during a handshake only a SYN-ACK has.
@@ -48,30 +50,33 @@ fn peer_acked(word: Word, from: Role) -> bool {
 pub(super) fn after_handshake(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     if word.phase() == Phase::Closed {
         // The sender has no connection and says so to each segment that still arrives.
-        return Verdict::accept(word.with_of(Mark::RstSent, from), Note::Nothing);
+        return Verdict::accept(word.with_of(Mark::RstSent, from), Note::ResetAfterClose);
     }
-    if !is_in_window(word, from, segment, sent) {
-        return Verdict::STALE;
+    if !is_expected(word, from, segment, sent) {
+        let is_challenged =
+            word.has_of(Mark::Seen, from.opposite()) && teardown::is_in_window(word, from, segment.seq, sent);
+        return Verdict::stale(if is_challenged { Note::RstChallenged } else { Note::RstOutOfWindow });
     }
-    let word = match word.phase() {
+    let begun = word.has_of(Mark::FinSent, Role::Originator) || word.has_of(Mark::FinSent, Role::Responder);
+    let (word, note) = match word.phase() {
         // Both FINs were exchanged: the RST only cuts TIME-WAIT short (<https://www.rfc-editor.org/rfc/rfc1337>).
-        Phase::TimeWait => word,
+        Phase::TimeWait => (word, Note::TimeWaitAssassinated),
         _ => {
             let initiator = match (word.initiator(), from) {
                 (Initiator::Nobody, Role::Originator) => Initiator::Originator,
                 (Initiator::Nobody, Role::Responder) => Initiator::Responder,
                 (begun, _) => begun,
             };
-            word.with_close(initiator, How::Rst)
+            (word.with_close(initiator, How::Rst), if begun { Note::ResetAfterFin } else { Note::AbortiveClose })
         }
     };
-    Verdict::accept(ended(word, from), Note::Reset)
+    Verdict::accept(ended(word, from), note)
 }
 
 /// Whether the receiver would take this RST: it stands at the number that the receiver expects, which lies between
 /// what the receiver has acknowledged and what the sender has sent. Beyond that it earns a challenge ACK at most.
 #[inline(always)]
-fn is_in_window(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> bool {
+fn is_expected(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> bool {
     let sender_seen = word.has_of(Mark::Seen, from);
     let receiver_seen = word.has_of(Mark::Seen, from.opposite());
     let expected_next = sent.sender.next_seq.get();
@@ -91,7 +96,9 @@ fn is_in_window(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> b
         (true, true) => segment.seq.within(acked, expected_next),
         // The answer to a segment has that segment's acknowledgement number.
         (false, true) => segment.seq == acked,
-        (_, false) => false,
+        (true, false) => false,
+        // Known from the socket table only, which says nothing of numbers.
+        (false, false) => true,
     }
 }
 

@@ -5,7 +5,9 @@
 //! receiver acknowledges it.
 
 use super::{
-    next::{Note, Sent, Verdict},
+    living,
+    next::{Sent, Verdict},
+    note::Note,
     state::State,
     word::{How, Initiator, Mark, Outcome, Role, Word},
 };
@@ -31,31 +33,35 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         word = word.with_state(from.opposite(), word.state(from.opposite()).fin_acknowledged()).forgotten();
         word = word.with_state(from, word.state(from).fin_received());
     }
-    word = word.forgotten();
-    if segment.flags.has(Flags::FIN) {
-        word = match fin(word, from, segment, sent, acks_fin) {
-            Some(word) => word.forgotten(),
-            None => return Verdict::STALE,
-        };
-    }
+    let word = word.forgotten();
     let peer_waits = before.state(from.opposite()) == State::TimeWait;
-    Verdict::accept(word, if peer_waits { Note::TimeWaitRestarted } else { Note::Nothing })
+    if segment.flags.has(Flags::FIN) {
+        return fin(word, from, segment, sent, acks_fin, peer_waits);
+    }
+    let note = if peer_waits { Note::TimeWaitRestarted } else { living::note(before, from, segment, sent) };
+    Verdict::accept(word, note)
 }
 
-/// The word after a FIN, or `None` where its numbers are out of the receiver's window.
+/// A FIN. Of one beyond a gap only its receiver can say whether it has arrived.
 #[inline(always)]
-fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin: bool) -> Option<Word> {
+fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin: bool, peer_waits: bool) -> Verdict {
     let sender_seen = word.has_of(Mark::Seen, from);
     let expected_next = sent.sender.next_seq.get();
     if word.has_of(Mark::FinSent, from) {
         // A repetition ends at the same number; there is no second end.
-        return if segment.end() == expected_next { Some(word) } else { None };
+        return match segment.end() == expected_next {
+            false => Verdict::stale(Note::SecondFin),
+            true if sent.doubles_fin() => Verdict::accept(word, Note::FramesDoubled),
+            true if peer_waits => Verdict::accept(word, Note::LastAckLost),
+            true => Verdict::accept(word, Note::FinRepeated),
+        };
     }
-    // Whatever lies before it has passed here as well.
-    let in_order =
-        !sender_seen || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next);
+    // Whatever lies before it has passed here as well, and nothing is known to be missing.
+    let in_order = !sender_seen
+        || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next)
+            && !sent.sender.has_gap(sent.receiver);
     if !is_in_window(word, from, segment.end(), sent) {
-        return None;
+        return Verdict::stale(Note::FinOutOfWindow);
     }
     let own = match word.state(from) {
         // The peer's FIN has passed here, but this one was sent before it arrived: simultaneous close.
@@ -74,7 +80,12 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     let word = word.with_state(from, own).with_of(Mark::FinSent, from).with_close(initiator, how).forgotten();
     let peer = word.state(from.opposite());
     let peer = if in_order { peer.fin_received() } else { peer };
-    Some(word.with_state(from.opposite(), peer))
+    let note = match (crossed, in_order) {
+        (true, _) => Note::SimultaneousClose,
+        (false, true) => Note::Nothing,
+        (false, false) => Note::FinOutOfOrder,
+    };
+    Verdict::accept(word.with_state(from.opposite(), peer), note)
 }
 
 /// Whether a segment that ends at `end` lies between what the receiver has acknowledged and the end of the widest

@@ -7,6 +7,7 @@
 //! | 12–14 | how the flow ended |
 //! | 15–16 | who began to end it |
 //! | 17–33 | one-bit marks, see [`Mark`] |
+//! | 38–45 | free: a [`Verdict`](super::Verdict) packs its note there |
 //! | 48–63 | epoch: tells incarnations in one slot apart |
 
 use super::state::{Phase, State};
@@ -21,6 +22,8 @@ labelled! {
         Refused = "refused",
         /// A RST later in the handshake.
         Reset = "reset",
+        /// An ICMP error quotes the SYN.
+        Unreachable = "unreachable",
         TimedOut = "timed_out",
         /// The originator gave up: RST, FIN or a new SYN before the end.
         Abandoned = "abandoned",
@@ -217,6 +220,12 @@ impl Word {
         Self(self.0 | 1 << mark as u32)
     }
 
+    #[inline(always)]
+    #[must_use]
+    pub const fn without(self, mark: Mark) -> Self {
+        Self(self.0 & !(1 << mark as u32))
+    }
+
     /// A mark of the pair that `mark` names, for one endpoint.
     #[inline(always)]
     pub const fn has_of(self, mark: Mark, role: Role) -> bool {
@@ -236,6 +245,13 @@ impl Word {
             (Side::Low, false) | (Side::High, true) => Role::Originator,
             (Side::Low, true) | (Side::High, false) => Role::Responder,
         }
+    }
+
+    /// A word of which only the roles are known: those of `other`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_roles_of(self, other: Self) -> Self {
+        Self(self.0 | other.0 & 1 << Mark::OriginatorIsHigh as u32)
     }
 
     /// The side of the key on which the endpoint with this role is.
@@ -270,6 +286,7 @@ impl Word {
             Outcome::InProgress
             | Outcome::Refused
             | Outcome::Reset
+            | Outcome::Unreachable
             | Outcome::TimedOut
             | Outcome::Abandoned
             | Outcome::Evicted => false,

@@ -6,7 +6,7 @@ pub mod place;
 pub mod tally;
 
 use crate::{
-    conn::{How, Initiator, Locality, Outcome, Phase},
+    conn::{How, Initiator, Locality, Note, Outcome, Phase},
     labels::labelled,
     segment::SegmentKind,
 };
@@ -22,7 +22,8 @@ labelled! {
         Truncated = "truncated",
         /// A header contradicts itself: version, length or offset.
         BadHeader = "bad_header",
-        /// Flags that no TCP sends together: none of SYN, RST and ACK; or SYN with FIN.
+        /// Flags that no TCP sends together: none of SYN, RST and ACK; or SYN with FIN. Where the flow is known, its
+        /// record tells of them.
         BadFlags = "bad_flags",
         /// A copy of a segment that another hook has counted.
         Duplicate = "duplicate",
@@ -70,6 +71,22 @@ labelled! {
 }
 
 labelled! {
+    /// Why a SYN did not arrive, by what ICMP or ICMPv6 says.
+    pub enum Unreachable {
+        Network = "network",
+        Host = "host",
+        /// There is no TCP.
+        Protocol = "protocol",
+        /// Sent by firewalls that reject, since a TCP without listener answers with RST.
+        Port = "port",
+        Prohibited = "prohibited",
+        /// A routing loop, or a hop limit that was too small.
+        TimeExceeded = "time_exceeded",
+        Other = "other",
+    }
+}
+
+labelled! {
     /// Which part of the handshake was sent again.
     pub enum Retransmit {
         Syn = "syn",
@@ -106,6 +123,9 @@ pub struct Counters {
     pub resets: [[u64; 2]; Phase::COUNT],
     pub closes: [[u64; How::COUNT]; Endedness::COUNT],
     pub evictions: [[u64; Eviction::COUNT]; TableKind::COUNT],
+    /// What was recognised in segments off the shortest path.
+    pub notes: [u64; Note::COUNT],
+    pub unreachable: [u64; Unreachable::COUNT],
     /// Attempts whose outcome is known.
     pub attempts: [[[u64; Outcome::COUNT]; Locality::COUNT]; PORT_LABELS],
 }
@@ -122,6 +142,8 @@ impl Counters {
         resets: [[0; 2]; Phase::COUNT],
         closes: [[0; How::COUNT]; Endedness::COUNT],
         evictions: [[0; Eviction::COUNT]; TableKind::COUNT],
+        notes: [0; Note::COUNT],
+        unreachable: [0; Unreachable::COUNT],
         attempts: [[[0; Outcome::COUNT]; Locality::COUNT]; PORT_LABELS],
     };
 

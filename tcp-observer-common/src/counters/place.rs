@@ -5,9 +5,9 @@
 
 use core::mem::offset_of;
 
-use super::{Counters, Endedness, Eviction, HookDirection, Retransmit, Skip, TableKind};
+use super::{Counters, Endedness, Eviction, HookDirection, Retransmit, Skip, TableKind, Unreachable};
 use crate::{
-    conn::{How, Locality, Outcome, Phase},
+    conn::{How, Locality, Note, Outcome, Phase},
     segment::SegmentKind,
 };
 
@@ -47,6 +47,18 @@ pub const fn evictions(table: TableKind, reason: Eviction) -> usize {
     offset_of!(Counters, evictions) / 8 + table.index() * Eviction::COUNT + reason.index()
 }
 
+/// `notes[note]`
+#[inline(always)]
+pub const fn notes(note: Note) -> usize {
+    offset_of!(Counters, notes) / 8 + note.index()
+}
+
+/// `unreachable[reason]`
+#[inline(always)]
+pub const fn unreachable(reason: Unreachable) -> usize {
+    offset_of!(Counters, unreachable) / 8 + reason.index()
+}
+
 /// `attempts[slot][locality][outcome]`
 #[inline(always)]
 pub const fn attempts(slot: usize, locality: Locality, outcome: Outcome) -> usize {
@@ -70,6 +82,8 @@ mod tests {
         mark(resets(Phase::Closed, false));
         mark(closes(Endedness::Both, How::Simultaneous));
         mark(evictions(TableKind::HalfOpenIpv6, Eviction::Reused));
+        mark(notes(Note::Keepalive));
+        mark(unreachable(Unreachable::Other));
         mark(attempts(8, Locality::Server, Outcome::Refused));
         assert_eq!(counters.segments[1][SegmentKind::Fin as usize], 1);
         assert_eq!(counters.skipped[Skip::TableFull as usize], 1);
@@ -78,7 +92,9 @@ mod tests {
         assert_eq!(counters.resets[Phase::Closed as usize], [0, 1]);
         assert_eq!(counters.closes[2][How::Simultaneous as usize], 1);
         assert_eq!(counters.evictions[3][Eviction::Reused as usize], 1);
+        assert_eq!(counters.notes[Note::Keepalive as usize], 1);
+        assert_eq!(counters.unreachable[Unreachable::Other as usize], 1);
         assert_eq!(counters.attempts[8][1][Outcome::Refused as usize], 1);
-        assert_eq!(counters.words().iter().sum::<u64>(), 8);
+        assert_eq!(counters.words().iter().sum::<u64>(), 10);
     }
 }

@@ -3,7 +3,7 @@
 use super::{Retransmit, ended_by, place};
 use crate::{
     conn::{Mark, Note, Outcome, Phase, Times, Word},
-    histogram::{HandshakePart, by_port, by_role},
+    histogram::{HandshakePart, by_port, by_role, half_close},
     observer::{Host, Transition},
 };
 
@@ -12,12 +12,17 @@ use crate::{
 pub fn transition<H: Host>(host: &H, transition: Transition, times: &Times) {
     let Transition { before, after, from, note, responder_port } = transition;
     match note {
-        Note::SynRepeated | Note::LateRepetition => {
+        Note::SynRepeated | Note::LateSyn => {
             host.add(place::handshake_retransmits(Retransmit::Syn, after.locality()), 1);
         }
-        Note::SynAckRepeated => host.add(place::handshake_retransmits(Retransmit::SynAck, after.locality()), 1),
-        Note::Reset => host.add(place::resets(before.phase(), before.has_of(Mark::Local, from)), 1),
-        Note::Completed | Note::SynAnswered | Note::TimeWaitRestarted | Note::Nothing => {}
+        Note::SynAckRepeated | Note::SynAckRenumbered | Note::SynAckAfterAck | Note::SynAckAfterData => {
+            host.add(place::handshake_retransmits(Retransmit::SynAck, after.locality()), 1);
+        }
+        note if note.is_reset() => host.add(place::resets(before.phase(), before.has_of(Mark::Local, from)), 1),
+        _ => {}
+    }
+    if matches!(before.phase(), Phase::HalfClosed) && !matches!(after.phase(), Phase::HalfClosed) {
+        host.record(half_close(after.locality()), times.half_close_ns.get());
     }
     let (before, after) = (before.forgotten(), after.forgotten());
     if matches!(before.outcome(), Outcome::InProgress) {
@@ -27,8 +32,12 @@ pub fn transition<H: Host>(host: &H, transition: Transition, times: &Times) {
                 let slot = attempt(host, after, responder_port, Outcome::Completed);
                 handshake(host, after.forgotten(), slot, times);
             }
-            failed
-            @ (Outcome::Refused | Outcome::Reset | Outcome::TimedOut | Outcome::Abandoned | Outcome::Evicted) => {
+            failed @ (Outcome::Refused
+            | Outcome::Reset
+            | Outcome::Unreachable
+            | Outcome::TimedOut
+            | Outcome::Abandoned
+            | Outcome::Evicted) => {
                 attempt(host, after, responder_port, failed);
             }
         }

@@ -131,7 +131,7 @@ pub(super) fn v6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
 }
 
 #[inline(always)]
-fn address<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ipv6, Skip> {
+pub(super) fn address<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ipv6, Skip> {
     Ok([
         load_word(frame, offset)?,
         load_word(frame, offset + 4)?,

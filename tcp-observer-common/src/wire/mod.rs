@@ -5,16 +5,20 @@
 //! Checksums are not verified: offloading leaves them unset on the way out.
 
 mod ethernet;
+mod icmp;
 mod ip;
 mod options;
 mod tcp;
 
 pub use ethernet::Network;
+pub use icmp::{Quote, quote4, quote6};
 pub use ip::IpPacket;
+pub use options::options;
+pub use tcp::OptionsSpan;
 
 use crate::{
     counters::Skip,
-    flow::{Address, FlowKey, Side},
+    flow::{Address, FlowKey, Ipv4, Ipv6, Side},
     frame::{Frame, MAX_OFFSET},
     segment::Segment,
     verifier::forget,
@@ -40,15 +44,24 @@ pub fn network<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<(Network, usi
     }
 }
 
-/// The TCP segment of an IPv4 packet: its flow, the side that sent it, and what it says.
+/// A TCP segment, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Parsed<A> {
+    pub key: FlowKey<A>,
+    /// The side that sent it.
+    pub side: Side,
+    /// What it says, but for its options.
+    pub segment: Segment,
+    /// For [`options`].
+    pub options: OptionsSpan,
+}
+
+/// The TCP segment of an IPv4 packet.
 ///
 /// # Errors
 /// The reason why there is none.
 #[inline(always)]
-pub fn segment4<F: Frame + ?Sized>(
-    frame: &F,
-    offset: usize,
-) -> Result<(FlowKey<crate::flow::Ipv4>, Side, Segment), Skip> {
+pub fn segment4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Parsed<Ipv4>, Skip> {
     segment(frame, ip::v4(frame, forget_offset(offset))?)
 }
 
@@ -57,19 +70,16 @@ pub fn segment4<F: Frame + ?Sized>(
 /// # Errors
 /// The reason why there is none.
 #[inline(always)]
-pub fn segment6<F: Frame + ?Sized>(
-    frame: &F,
-    offset: usize,
-) -> Result<(FlowKey<crate::flow::Ipv6>, Side, Segment), Skip> {
+pub fn segment6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Parsed<Ipv6>, Skip> {
     segment(frame, ip::v6(frame, forget_offset(offset))?)
 }
 
 #[inline(always)]
-fn segment<F: Frame + ?Sized, A: Address>(frame: &F, ip: IpPacket<A>) -> Result<(FlowKey<A>, Side, Segment), Skip> {
+fn segment<F: Frame + ?Sized, A: Address>(frame: &F, ip: IpPacket<A>) -> Result<Parsed<A>, Skip> {
     let offset = forget_offset(ip.payload_offset);
-    let (source_port, destination_port, segment) = tcp::segment(frame, offset, ip.payload_bytes)?;
+    let (source_port, destination_port, segment, options) = tcp::segment(frame, offset, ip.payload_bytes)?;
     let (key, side) = FlowKey::of(ip.source, source_port, ip.destination, destination_port);
-    Ok((key, side, segment))
+    Ok(Parsed { key, side, segment, options })
 }
 
 /// An offset below [`MAX_OFFSET`], of which the verifier forgets by which headers it came about.

@@ -1,47 +1,74 @@
-//! TCP options, of which a SYN's window scale is needed (<https://www.rfc-editor.org/rfc/rfc7323#section-2.2>).
+//! TCP options: those of a SYN that bind the connection, and the timestamps that any segment may carry.
 
-use super::{forget_offset, load_bytes};
-use crate::frame::Frame;
+use super::{OptionsSpan, forget_offset, load_bytes, load_u16, load_u32};
+use crate::{frame::Frame, segment::Options};
 
 /// How many options are looked at. No stack's SYN has more than seven, padding included.
 const MAX_OPTIONS: usize = 12;
-const HEADER_BYTES: usize = 20;
 const END: u8 = 0;
 const NO_OPERATION: u8 = 1;
+const MAXIMUM_SEGMENT_SIZE: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
+const SACK_PERMITTED: u8 = 4;
+const TIMESTAMPS: u8 = 8;
+const FAST_OPEN: u8 = 34;
+/// The experimental option, of which [`FAST_OPEN_MAGIC`] was Fast Open's
+/// (<https://www.rfc-editor.org/rfc/rfc7413#appendix-A.1>).
+const EXPERIMENTAL: u8 = 254;
+const FAST_OPEN_MAGIC: u16 = 0xf989;
 /// The greatest shift; larger ones count as this one (RFC 7323, section 2.3).
 const MAX_SHIFT: u8 = 14;
 
-/// The shift of the window scale option among the options that start at `offset` and end with the header, which is
-/// `header_bytes` long. Options that are torn or lie about their length end the search: the segment still counts.
+/// What the options in this place say. One that is torn, or lies about its length, ends the search: the segment still
+/// counts, and what came before it as well.
 #[inline(always)]
-pub(super) fn window_shift<F: Frame + ?Sized>(frame: &F, offset: usize, header_bytes: usize) -> Option<u8> {
-    let options_bytes = header_bytes.saturating_sub(HEADER_BYTES);
+pub fn options<F: Frame + ?Sized>(frame: &F, span: OptionsSpan) -> Options {
+    let mut options = Options::NONE;
     let mut at = 0;
-    let mut options = 0;
-    while options < MAX_OPTIONS {
-        options += 1;
-        if at >= options_bytes {
-            return None;
+    let mut seen = 0;
+    while seen < MAX_OPTIONS {
+        seen += 1;
+        if at >= span.bytes {
+            break;
         }
-        let option = forget_offset(offset + at);
-        // An option of a single byte, at the very end, is not the one that is looked for.
-        let [kind, length] = load_bytes(frame, option).ok()?;
-        match kind {
-            END => return None,
-            NO_OPERATION => at += 1,
-            _ => {
-                let length = usize::from(length);
-                if length < 2 || at + length > options_bytes {
-                    return None;
+        let option = forget_offset(span.offset + at);
+        // An option of a single byte, at the very end, is not one that is looked for.
+        let Ok([kind, length]) = load_bytes(frame, option) else {
+            break;
+        };
+        if kind == END {
+            break;
+        }
+        if kind == NO_OPERATION {
+            at += 1;
+            continue;
+        }
+        let length = usize::from(length);
+        if length < 2 || at + length > span.bytes {
+            break;
+        }
+        match (kind, length) {
+            (MAXIMUM_SEGMENT_SIZE, 4) => options.mss = load_u16(frame, option + 2).unwrap_or(0),
+            (WINDOW_SCALE, 3) => {
+                if let Ok([_, shift]) = load_bytes(frame, option + 1) {
+                    options.window_shift = if shift < MAX_SHIFT { shift } else { MAX_SHIFT };
                 }
-                if kind == WINDOW_SCALE && length == 3 {
-                    let [_, shift] = load_bytes(frame, option + 1).ok()?;
-                    return Some(if shift < MAX_SHIFT { shift } else { MAX_SHIFT });
-                }
-                at += length;
             }
+            (SACK_PERMITTED, 2) => options.present |= Options::SACK,
+            (TIMESTAMPS, 10) => {
+                if let (Ok(value), Ok(echo)) = (load_u32(frame, option + 2), load_u32(frame, option + 6)) {
+                    options.ts_value = value;
+                    options.ts_echo = echo;
+                    options.present |= Options::TIMESTAMPS;
+                }
+            }
+            (FAST_OPEN, _) => options.present |= Options::FAST_OPEN,
+            (EXPERIMENTAL, 4..) if matches!(load_u16(frame, option + 2), Ok(FAST_OPEN_MAGIC)) => {
+                options.present |= Options::FAST_OPEN;
+            }
+            _ => {}
         }
+        at += length;
     }
-    None
+    options
 }

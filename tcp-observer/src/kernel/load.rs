@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData},
+    maps::{Map, MapData, ProgramArray},
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp},
 };
 use tcp_observer_common::{
@@ -125,12 +125,8 @@ impl Programs {
     /// # Errors
     /// When the kernel refuses it.
     pub fn tc(&mut self, name: &'static str) -> anyhow::Result<&mut SchedClassifier> {
-        let program: &mut SchedClassifier = program_of(&mut self.ebpf, name)?.try_into()?;
-        if !self.loaded.contains(name) {
-            program.load().map_err(|error| refusal(name, error))?;
-            self.loaded.insert(name);
-        }
-        Ok(program)
+        self.load(name)?;
+        Ok(program_of(&mut self.ebpf, name)?.try_into()?)
     }
 
     /// An XDP program, loaded.
@@ -138,12 +134,35 @@ impl Programs {
     /// # Errors
     /// When the kernel refuses it: before 5.18, for the buffer's length (`bpf_xdp_get_buff_len`) and multi-buffer support.
     pub fn xdp(&mut self, name: &'static str) -> anyhow::Result<&mut Xdp> {
-        let program: &mut Xdp = program_of(&mut self.ebpf, name)?.try_into()?;
-        if !self.loaded.contains(name) {
-            program.load().map_err(|error| refusal(name, error))?;
-            self.loaded.insert(name);
+        self.load(name)?;
+        Ok(program_of(&mut self.ebpf, name)?.try_into()?)
+    }
+
+    /// Loads a program, and before an entry the program that it hands over to.
+    fn load(&mut self, name: &'static str) -> anyhow::Result<()> {
+        if self.loaded.contains(name) {
+            return Ok(());
         }
-        Ok(program)
+        let hand_over = longer_way(name);
+        if let Some((_, unsteady)) = hand_over {
+            self.load(unsteady)?;
+        }
+        match program_of(&mut self.ebpf, name)? {
+            Program::Xdp(xdp) => xdp.load(),
+            Program::SchedClassifier(tc) => tc.load(),
+            _ => bail!("kernel program `{name}` is of another kind; rebuild with `cargo xtask build`"),
+        }
+        .map_err(|error| refusal(name, error))?;
+        self.loaded.insert(name);
+        // An array of programs takes its kind from the first program that uses it: the entry is loaded by now.
+        if let Some((array, unsteady)) = hand_over {
+            let fd = program_of(&mut self.ebpf, unsteady)?.fd()?.try_clone()?;
+            let map = self.ebpf.map_mut(array).with_context(|| format!("the kernel programs have no map `{array}`"))?;
+            ProgramArray::try_from(map)?
+                .set(0, &fd, 0)
+                .with_context(|| format!("cannot put `{unsteady}` into map `{array}`"))?;
+        }
+        Ok(())
     }
 
     /// The sweep, loaded: a descriptor that outlives this value.
@@ -177,6 +196,18 @@ pub fn is_built() -> bool {
 fn program_of<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut Program> {
     ebpf.program_mut(name)
         .ok_or_else(|| anyhow!("there is no kernel program `{name}`; rebuild with `cargo xtask build`"))
+}
+
+/// The array and the program through which an entry hands over what is off the shortest path.
+fn longer_way(entry: &str) -> Option<(&'static str, &'static str)> {
+    match entry {
+        program::XDP_INGRESS => Some((map::UNSTEADY_XDP, program::XDP_UNSTEADY)),
+        program::XDP_INGRESS_GENERIC => Some((map::UNSTEADY_XDP_GENERIC, program::XDP_UNSTEADY_GENERIC)),
+        program::TC_INGRESS | program::TC_EGRESS | program::TC_INGRESS_L3 | program::TC_EGRESS_L3 => {
+            Some((map::UNSTEADY_TC, program::TC_UNSTEADY))
+        }
+        _ => None,
+    }
 }
 
 /// The verifier's last lines say why; the thousands before them go to the debug log.

@@ -13,18 +13,18 @@ use std::{
 
 use ipnet::IpNet;
 use tcp_observer_common::{
-    conn::{Flow, Outcome, Role, State, Word, WordCell},
+    conn::{Flow, Outcome, Role, State},
     counters::{Counters, HookDirection, PORT_SLOTS, Skip, TableKind, place},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    observer::{Family, Host, Sighting, Tap, observe},
+    observer::{Family, Host, Sighting, Tap, observe, observe_quote},
     sweep::sweep_entry,
-    wire::{self, Network},
+    wire::{self, Network, Parsed},
 };
 
 use super::{
-    capture::Captured,
+    capture::{Captured, Packet},
     link::{self, Tags},
     schedule::Schedule,
     table::{Entries, Tables, View},
@@ -92,15 +92,25 @@ impl Replayer {
         let named = found.interface.map(|index| NAMED_BY_HEADER | index & (NAMED_BY_HEADER - 1));
         let tap = Tap::new(named.unwrap_or(captured.interface), HookDirection::Ingress);
         match found.network {
-            Network::Ipv4 => {
-                let (key, side, segment) = wire::segment4(&found.packet, found.offset)?;
-                observe(&self, &key, Sighting { side, segment: &segment, tap })
-            }
-            Network::Ipv6 => {
-                let (key, side, segment) = wire::segment6(&found.packet, found.offset)?;
-                observe(&self, &key, Sighting { side, segment: &segment, tap })
-            }
+            Network::Ipv4 => match wire::segment4(&found.packet, found.offset) {
+                Ok(parsed) => self.take_segment(&found.packet, &parsed, tap),
+                Err(Skip::NotTcp) => observe_quote(&self, &wire::quote4(&found.packet, found.offset)?),
+                Err(reason) => Err(reason),
+            },
+            Network::Ipv6 => match wire::segment6(&found.packet, found.offset) {
+                Ok(parsed) => self.take_segment(&found.packet, &parsed, tap),
+                Err(Skip::NotTcp) => observe_quote(&self, &wire::quote6(&found.packet, found.offset)?),
+                Err(reason) => Err(reason),
+            },
         }
+    }
+
+    fn take_segment<'a, A: Address>(&'a self, packet: &Packet<'_>, parsed: &Parsed<A>, tap: Tap) -> Result<(), Skip>
+    where
+        &'a Self: Family<A>,
+    {
+        let Parsed { key, side, segment, options } = parsed;
+        observe(&self, key, Sighting { side: *side, segment, tap }, || wire::options(packet, *options))
     }
 
     fn sweep(&self, all: bool) {
@@ -204,12 +214,16 @@ impl Host for &Replayer {
         self.clock_ns.get()
     }
 
-    fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool {
-        let is_unchanged = word.0.get() == current.0;
+    fn exchange_bits(&self, cell: &Cell<u64>, current: u64, new: u64) -> bool {
+        let is_unchanged = cell.get() == current;
         if is_unchanged {
-            word.0.set(new.0);
+            cell.set(new);
         }
         is_unchanged
+    }
+
+    fn keeps_all(&self) -> bool {
+        true
     }
 
     fn add(&self, place: usize, amount: u64) {

@@ -1,0 +1,338 @@
+//! What one endpoint was seen to send. Written only by segments of that direction.
+
+use core::cell::Cell;
+
+use super::{
+    note::Note,
+    word::{Mark, Outcome, Role, Word},
+};
+use crate::{
+    segment::{Flags, Options, Segment, SegmentKind},
+    seq::SeqNum,
+};
+
+/// A direction that was silent for longer leaves the shortest path for one segment: the rhythm of its silences is what
+/// a heartbeat is told by.
+pub const LULL_NS: u64 = 1_000_000_000;
+/// The heartbeat's unit of time.
+pub const BEAT_NS: u64 = 10_000_000;
+/// How many equal periods make a heartbeat.
+pub const BEATS: u8 = 3;
+/// More payload in one segment than this is work, not a heartbeat.
+const MAX_BEAT_BYTES: u32 = 1024;
+
+/// Among [`Half::seen`]: the last window advertised was zero.
+const WINDOW_IS_ZERO: u8 = 0x80;
+
+/// What a segment adds to Wireshark's completeness: SYN 1, SYN-ACK 2, ACK 4, data 8, FIN 16, RST 32
+/// (`tcp.completeness`, packet-tcp.c).
+#[inline(always)]
+fn completeness(segment: &Segment) -> u8 {
+    const SYN: u8 = 1;
+    const SYN_ACK: u8 = 2;
+    const ACK: u8 = 4;
+    const DATA: u8 = 8;
+    const FIN: u8 = 16;
+    const RST: u8 = 32;
+    let flags = segment.flags;
+    let mut seen = 0;
+    if flags.has(Flags::SYN) {
+        seen |= if flags.has(Flags::ACK) { SYN_ACK } else { SYN };
+        seen |= if segment.payload_bytes > 0 && !flags.has(Flags::ACK) { DATA } else { 0 };
+    } else if flags.has(Flags::ACK) {
+        seen |= if segment.payload_bytes > 0 { DATA } else { ACK };
+    }
+    seen |= if flags.has(Flags::FIN) && flags.has(Flags::ACK) { FIN } else { 0 };
+    seen | if flags.has(Flags::RST) { RST } else { 0 }
+}
+
+/// One direction of a flow. First what every segment touches, then what only the unusual ones do.
+#[derive(Clone, Debug, Default)]
+#[repr(C)]
+pub struct Half {
+    /// When its last segment was seen, in nanoseconds of the observer's clock (coarse in the steady state).
+    pub last_seen_ns: Cell<u64>,
+    /// TCP payload, retransmissions included.
+    pub payload_bytes: Cell<u64>,
+    /// Segments as the wire carries them.
+    pub packets: Cell<u64>,
+    /// The number after the highest one sent, SND.NXT as far as it was seen. After a FIN: the number after the FIN.
+    pub next_seq: Cell<SeqNum>,
+    /// The highest acknowledgement number sent.
+    pub acked: Cell<SeqNum>,
+    /// The hook that owns this direction: interface index × 2, plus one for egress.
+    pub tap: Cell<u32>,
+    /// The largest window advertised, unscaled as the header has it.
+    pub max_window: Cell<u16>,
+    /// The [letters](super::Letter) of the history that this direction has, by their bits.
+    pub letters: Cell<u8>,
+    /// Wireshark's completeness of this direction, [`completeness`]; above it [`WINDOW_IS_ZERO`].
+    pub seen: Cell<u8>,
+
+    /// The initial sequence number; for a flow picked up mid-stream the first number seen.
+    pub isn: Cell<SeqNum>,
+    /// Where the last gap ended: until the peer has acknowledged this number, data before it may be new.
+    pub gap_end: Cell<SeqNum>,
+    /// The number of its last RST.
+    pub rst_seq: Cell<SeqNum>,
+    /// Data segments that end at or before the highest number sent: retransmitted, or reordered. Saturates.
+    pub retransmits: Cell<u32>,
+    /// TSval of its first SYN or SYN-ACK, and the last one that was read; zero is none.
+    pub first_ts: Cell<u32>,
+    pub last_ts: Cell<u32>,
+    /// The maximum segment size that its SYN offered, zero where it did not.
+    pub mss: Cell<u16>,
+    /// Segments with a window of zero. Saturates, as all counts that follow.
+    pub zero_windows: Cell<u16>,
+    pub keepalives: Cell<u16>,
+    pub window_probes: Cell<u16>,
+    /// The time between its last two beats, in hundredths of a second.
+    pub beat_period: Cell<u16>,
+    /// How many beats in a row came in that time; from [`BEATS`] on it is a heartbeat.
+    pub beats: Cell<u8>,
+    /// Keepalive probes since the peer last said anything.
+    pub unanswered: Cell<u8>,
+    /// How often its SYN (originator) or SYN-ACK (responder) was repeated.
+    pub syn_retransmits: Cell<u8>,
+    pub fin_retransmits: Cell<u8>,
+    /// The shift of this endpoint's window scale option; [`Options::NO_SHIFT`] where it sent none.
+    pub window_shift: Cell<u8>,
+    /// The options that its SYN carried, as [`Options::present`] has them.
+    pub options: Cell<u8>,
+}
+
+const _: () = assert!(size_of::<Half>() == 80);
+
+impl Half {
+    /// Forgets everything.
+    #[inline(always)]
+    pub(super) fn clear(&self) {
+        let Self {
+            last_seen_ns,
+            payload_bytes,
+            packets,
+            next_seq,
+            acked,
+            tap,
+            max_window,
+            letters,
+            seen,
+            isn,
+            gap_end,
+            rst_seq,
+            retransmits,
+            first_ts,
+            last_ts,
+            mss,
+            zero_windows,
+            keepalives,
+            window_probes,
+            beat_period,
+            beats,
+            unanswered,
+            syn_retransmits,
+            fin_retransmits,
+            window_shift,
+            options,
+        } = self;
+        for words in [last_seen_ns, payload_bytes, packets] {
+            words.set(0);
+        }
+        for number in [next_seq, acked, isn, gap_end, rst_seq] {
+            number.set(SeqNum(0));
+        }
+        for count in [tap, retransmits, first_ts, last_ts] {
+            count.set(0);
+        }
+        for count in [max_window, mss, zero_windows, keepalives, window_probes, beat_period] {
+            count.set(0);
+        }
+        for count in [letters, seen, beats, unanswered, syn_retransmits, fin_retransmits, options] {
+            count.set(0);
+        }
+        window_shift.set(Options::NO_SHIFT);
+    }
+
+    /// Counts a segment of this direction: all that the steady state needs beside [`Self::advance`].
+    #[inline(always)]
+    pub fn count(&self, segment: &Segment, now_ns: u64) {
+        self.last_seen_ns.set(now_ns);
+        self.payload_bytes.set(self.payload_bytes.get().wrapping_add(u64::from(segment.payload_bytes)));
+        self.packets.set(self.packets.get().wrapping_add(u64::from(segment.wire_segments)));
+        if segment.window > self.max_window.get() {
+            self.max_window.set(segment.window);
+        }
+    }
+
+    /// Moves the highest numbers forward. They never go back; what a liar sends ahead cannot close a flow, since a
+    /// RST or FIN is also held against what its receiver has said.
+    #[inline(always)]
+    pub fn advance(&self, segment: &Segment) {
+        let end = segment.end();
+        if end.after(self.next_seq.get()) {
+            self.next_seq.set(end);
+        }
+        if segment.ack.after(self.acked.get()) {
+            self.acked.set(segment.ack);
+        }
+    }
+
+    /// How long this endpoint had been silent at `now_ns`. Zero where the clocks of two CPUs differ, or coarse and
+    /// precise time.
+    #[inline(always)]
+    pub fn silent_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.last_seen_ns.get())
+    }
+
+    /// Whether data before this number may fill a gap, as far as the peer's acknowledgements say.
+    #[inline(always)]
+    pub(super) fn has_gap(&self, peer: &Half) -> bool {
+        peer.acked.get().before(self.gap_end.get())
+    }
+
+    /// Writes what a segment leaves that was accepted with `note`, where the flow's word was `before`, `role` is this
+    /// half's, and `peer` the other one.
+    #[inline(always)]
+    pub fn note(&self, before: Word, role: Role, segment: &Segment, note: Note, peer: &Half, now_ns: u64) {
+        let silent_ns = self.silent_ns(now_ns);
+        // Anything since this end's last segment? Within a tick nobody can tell, and most answers come that fast.
+        let was_answered = peer.last_seen_ns.get() >= self.last_seen_ns.get();
+        self.count(segment, now_ns);
+        let kind = segment.kind();
+        let is_first = !before.has_of(Mark::Seen, role);
+        let in_handshake = matches!(before.outcome(), Outcome::InProgress);
+        if is_first {
+            self.gap_end.set(segment.seq);
+        }
+        match kind {
+            // Numbering begins, or begins anew with a SYN-ACK of another number.
+            SegmentKind::Syn | SegmentKind::SynAck if in_handshake || is_first => {
+                self.note_syn(segment, kind, is_first || !before.has_of(Mark::IsnSeen, role));
+            }
+            SegmentKind::Syn | SegmentKind::SynAck => {}
+            SegmentKind::Fin if !before.has_of(Mark::FinSent, role) => {
+                if is_first {
+                    self.isn.set(segment.seq);
+                }
+                // The end of the stream, whatever was sent ahead of it.
+                self.next_seq.set(segment.end());
+                self.acknowledge(segment, is_first || in_handshake);
+            }
+            // Nothing comes after a FIN, and a RST's number is not the stream's.
+            SegmentKind::Rst => {}
+            SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
+                if is_first {
+                    self.isn.set(segment.seq);
+                    self.next_seq.set(segment.end());
+                } else if !before.has_of(Mark::FinSent, role) {
+                    if segment.seq.after(self.next_seq.get()) {
+                        self.gap_end.set(segment.seq);
+                    }
+                    if segment.end().after(self.next_seq.get()) {
+                        self.next_seq.set(segment.end());
+                    }
+                }
+                self.acknowledge(segment, is_first || in_handshake);
+            }
+        }
+        if segment.options.has(Options::TIMESTAMPS) {
+            self.last_ts.set(segment.options.ts_value);
+        }
+        self.note_window(segment);
+        if kind == SegmentKind::Data && silent_ns >= LULL_NS && !is_first {
+            self.note_beat(segment, silent_ns);
+        }
+        match note {
+            Note::SynRepeated | Note::LateSyn => bump(&self.syn_retransmits),
+            Note::SynAckRepeated | Note::SynAckRenumbered | Note::SynAckAfterAck | Note::SynAckAfterData => {
+                bump(&self.syn_retransmits);
+            }
+            Note::FinRepeated | Note::LastAckLost => bump(&self.fin_retransmits),
+            Note::Keepalive => {
+                self.keepalives.set(self.keepalives.get().saturating_add(1));
+                if was_answered {
+                    self.unanswered.set(1);
+                } else {
+                    bump(&self.unanswered);
+                }
+            }
+            Note::WindowProbe => self.window_probes.set(self.window_probes.get().saturating_add(1)),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn note_window(&self, segment: &Segment) {
+        // A RST's window says nothing.
+        if !segment.flags.has(Flags::RST) {
+            let zero = if segment.window == 0 { WINDOW_IS_ZERO } else { 0 };
+            self.seen.set(self.seen.get() & !WINDOW_IS_ZERO | zero);
+        }
+    }
+
+    /// Notes what kinds of segments this direction has had.
+    #[inline(always)]
+    pub(super) fn note_completeness(&self, segment: &Segment) {
+        self.seen.set(self.seen.get() | completeness(segment));
+    }
+
+    /// Wireshark's completeness of this direction.
+    pub fn completeness(&self) -> u8 {
+        self.seen.get() & !WINDOW_IS_ZERO
+    }
+
+    #[inline(always)]
+    pub fn window_is_zero(&self) -> bool {
+        self.seen.get() & WINDOW_IS_ZERO != 0
+    }
+
+    /// A SYN or SYN-ACK during the handshake. A repetition takes back neither data that was sent meanwhile nor, being
+    /// a mere SYN, an acknowledgement.
+    #[inline(always)]
+    fn note_syn(&self, segment: &Segment, kind: SegmentKind, is_first: bool) {
+        let repeats = !is_first && self.isn.get() == segment.seq;
+        if !repeats || segment.end().after(self.next_seq.get()) {
+            self.next_seq.set(segment.end());
+        }
+        if kind == SegmentKind::SynAck {
+            self.acked.set(segment.ack);
+        }
+        self.isn.set(segment.seq);
+        self.gap_end.set(segment.seq);
+        let options = &segment.options;
+        self.window_shift.set(options.window_shift);
+        self.mss.set(options.mss);
+        self.options.set(options.present);
+        if !repeats {
+            self.first_ts.set(options.ts_value);
+        }
+    }
+
+    #[inline(always)]
+    fn acknowledge(&self, segment: &Segment, is_first: bool) {
+        if is_first || segment.ack.after(self.acked.get()) {
+            self.acked.set(segment.ack);
+        }
+    }
+
+    /// Small data after a silence: does it keep the time of the last one?
+    #[inline(always)]
+    fn note_beat(&self, segment: &Segment, silent_ns: u64) {
+        let period = silent_ns / BEAT_NS;
+        let period = if period > u64::from(u16::MAX) { u16::MAX } else { period as u16 };
+        let last = self.beat_period.get();
+        let difference = if period > last { period - last } else { last - period };
+        let in_time = segment.payload_bytes <= MAX_BEAT_BYTES && difference <= last / 8;
+        self.beat_period.set(period);
+        if in_time {
+            bump(&self.beats);
+        } else {
+            self.beats.set(1);
+        }
+    }
+}
+
+#[inline(always)]
+fn bump(count: &Cell<u8>) {
+    count.set(count.get().saturating_add(1));
+}
