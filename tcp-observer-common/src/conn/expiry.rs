@@ -73,7 +73,7 @@ fn time_wait_over(word: Word, role: Role, waited_ns: u64, limits: &Limits) -> Wo
 
 /// The word of a flow that silence has ended.
 #[inline(always)]
-fn given_up(word: Word) -> Word {
+pub(super) fn given_up(word: Word) -> Word {
     let word = word.with_state(Role::Originator, State::Closed).with_state(Role::Responder, State::Closed);
     match word.outcome() {
         Outcome::InProgress => word.with_outcome(Outcome::TimedOut),

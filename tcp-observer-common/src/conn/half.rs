@@ -321,7 +321,7 @@ impl Half {
         let period = silent_ns / BEAT_NS;
         let period = if period > u64::from(u16::MAX) { u16::MAX } else { period as u16 };
         let last = self.beat_period.get();
-        let difference = if period > last { period - last } else { last - period };
+        let difference = period.abs_diff(last);
         let in_time = segment.payload_bytes <= MAX_BEAT_BYTES && difference <= last / 8;
         self.beat_period.set(period);
         if in_time {

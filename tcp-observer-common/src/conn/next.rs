@@ -217,7 +217,10 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
 #[inline(always)]
 fn on_late_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     let repeats = word.has_of(Mark::IsnSeen, from) && segment.seq == sent.sender.isn.get();
-    let is_newer = segment.seq.after(sent.sender.next_seq.get()) || has_newer_timestamp(segment, sent);
+    // Of a sender that is known from the socket table only, nothing says otherwise.
+    let is_newer = !word.has_of(Mark::Seen, from)
+        || segment.seq.after(sent.sender.next_seq.get())
+        || has_newer_timestamp(segment, sent);
     match (word.state(from), word.state(from.opposite())) {
         (_, _) if repeats && sent.doubles_syn() => Verdict::accept(word, Note::FramesDoubled),
         // The receiver has no connection any more and will answer whatever SYN comes, an old one that was delayed
