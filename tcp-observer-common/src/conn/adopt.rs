@@ -46,6 +46,16 @@ pub fn adopted(sockets: Sockets) -> Option<Word> {
         return None;
     }
     let (initiator, how) = closing(originator_state, responder_state);
+    let word = if has_sent_fin(originator_state, responder_state) {
+        word.with_of(Mark::FinSent, Role::Originator)
+    } else {
+        word
+    };
+    let word = if has_sent_fin(responder_state, originator_state) {
+        word.with_of(Mark::FinSent, Role::Responder)
+    } else {
+        word
+    };
     Some(
         word.with_outcome(Outcome::NotSeen)
             .with_of(Mark::Confirmed, Role::Originator)
@@ -68,6 +78,13 @@ fn peer_of(own: State) -> Option<State> {
         State::TimeWait => State::Closed,
         State::Unknown | State::Listen | State::Closed => return None,
     })
+}
+
+/// Whether the end in this state has sent its FIN, or the other one has received it.
+fn has_sent_fin(own: State, peer: State) -> bool {
+    use State::*;
+    matches!(own, FinWait1 | FinWait2 | Closing | LastAck | TimeWait)
+        || matches!(peer, CloseWait | LastAck | Closing | TimeWait)
 }
 
 /// Who has begun to close, by the states.

@@ -39,7 +39,9 @@ impl Flow {
 #[inline(always)]
 fn patience_ns(word: Word, phase: Phase, limits: &Limits) -> u64 {
     match phase {
-        Phase::HalfOpen if word.has_of(Mark::IsnSeen, Role::Responder) => limits.unacked_synack_ns,
+        Phase::HalfOpen if !matches!(word.state(Role::Responder), State::Listen | State::Unknown) => {
+            limits.unacked_synack_ns
+        }
         Phase::HalfOpen => limits.unanswered_syn_ns,
         _ if !word.is_settled() => limits.unconfirmed_ns,
         Phase::Established => limits.established_ns,

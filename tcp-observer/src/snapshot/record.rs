@@ -168,7 +168,7 @@ impl FlowRecord {
 
     /// Which way the flow is half open, if it is.
     pub fn half_open(&self) -> Option<HalfOpen> {
-        let answered = self.responder.isn.is_some();
+        let answered = self.responder.isn.is_some() || self.responder.state == Some(State::SynReceived);
         (self.handshake.outcome == Outcome::InProgress).then_some(if answered {
             HalfOpen::UnackedSynAck
         } else {
