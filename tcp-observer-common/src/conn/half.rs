@@ -9,6 +9,7 @@ use super::{
 use crate::{
     segment::{Flags, Options, Segment, SegmentKind},
     seq::SeqNum,
+    verifier::forget,
 };
 
 /// A direction that was silent for longer leaves the shortest path for one segment: the rhythm of its silences is what
@@ -194,7 +195,8 @@ impl Half {
     /// half's, and `peer` the other one.
     #[inline(always)]
     pub fn note(&self, before: Word, role: Role, segment: &Segment, note: Note, peer: &Half, now_ns: u64) {
-        let silent_ns = self.silent_ns(now_ns);
+        let before = before.forgotten();
+        let silent_ns = forget(self.silent_ns(now_ns));
         // Anything since this end's last segment? Within a tick nobody can tell, and most answers come that fast.
         let was_answered = peer.last_seen_ns.get() >= self.last_seen_ns.get();
         self.count(segment, now_ns);
@@ -235,6 +237,7 @@ impl Half {
                 self.acknowledge(segment, is_first || in_handshake);
             }
         }
+        let note = Note::from_bits(forget(note as u64) as u8);
         if segment.options.has(Options::TIMESTAMPS) {
             self.last_ts.set(segment.options.ts_value);
         }
