@@ -45,6 +45,7 @@ impl<'a> Packet<'a> {
     }
 
     /// The packet without its first bytes.
+    #[inline]
     pub fn from(self, offset: usize) -> Self {
         Self { bytes: self.bytes.get(offset..).unwrap_or_default(), wire_bytes: self.wire_bytes.saturating_sub(offset) }
     }

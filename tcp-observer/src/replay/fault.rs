@@ -51,8 +51,7 @@ impl fmt::Display for Problem {
             }
             Self::UnknownLink { link, packets } => write!(
                 f,
-                "{packets} packets of link type {link}{} were skipped; Ethernet, raw IP, loopback and Linux cooked \
-                 captures can be read",
+                "{packets} packets of link type {link}{} were skipped; README.md lists those that can be read",
                 name(*link)
             ),
         }
@@ -65,9 +64,6 @@ impl std::error::Error for Fault {}
 /// (<https://www.tcpdump.org/linktypes.html>).
 const fn name(link: u16) -> &'static str {
     match link {
-        9 => " (PPP)",
-        105 => " (IEEE 802.11)",
-        127 => " (IEEE 802.11 with radiotap)",
         187 => " (Bluetooth)",
         189 => " (USB)",
         227 => " (CAN)",
@@ -90,8 +86,8 @@ mod tests {
         };
         assert_eq!(
             fault.to_string(),
-            "`dir/x.pcapng`: 3 packets of link type 231 (D-Bus) were skipped; Ethernet, raw IP, loopback and Linux \
-             cooked captures can be read; the file ends within the record at byte 40; what came before it was analysed"
+            "`dir/x.pcapng`: 3 packets of link type 231 (D-Bus) were skipped; README.md lists those that can be read; the \
+             file ends within the record at byte 40; what came before it was analysed"
         );
     }
 }

@@ -93,11 +93,11 @@ impl Replayer {
         let tap = Tap::new(named.unwrap_or(captured.interface), HookDirection::Ingress);
         match found.network {
             Network::Ipv4 => {
-                let (key, side, segment) = wire::segment4(&found.packet, found.offset)?;
+                let (key, side, segment) = wire::segment4(&found.packet, 0)?;
                 observe(&self, &key, Sighting { side, segment: &segment, tap })
             }
             Network::Ipv6 => {
-                let (key, side, segment) = wire::segment6(&found.packet, found.offset)?;
+                let (key, side, segment) = wire::segment6(&found.packet, 0)?;
                 observe(&self, &key, Sighting { side, segment: &segment, tap })
             }
         }

@@ -4,6 +4,7 @@
 mod command;
 mod formats;
 mod hostile;
+mod links;
 mod packets;
 mod traces;
 mod worked_examples;
