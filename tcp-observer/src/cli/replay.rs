@@ -14,17 +14,18 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub struct ReplayArgs {
-    /// The captures, packed with gzip or not, in the order in which they were made: they are read as one. - is standard
-    /// input
+    /// The captures (pcap or pcapng, packed with gzip or not) in the order in which they were made: they are read as
+    /// one. `-` is standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// How flows are written. JSON and CSV are written as flows end, unless --sort or --older-than ask for all of
-    /// them first, and need memory for no more flows than are alive at a time; the same holds for --summary
+    /// How flows are written. JSON and CSV are written as flows end, so that memory holds only those that are alive;
+    /// tables, --sort and --older-than wait for all of them
     #[arg(short, long, value_enum, default_value_t)]
     pub output: output::Format,
 
-    /// Show counts, handshake times and outcomes of the whole capture instead of flows (as text, or with -o json)
+    /// Show counts, handshake times and outcomes of the whole capture instead of flows (as text, or with -o json); no
+    /// flow is kept for it once it has ended
     #[arg(long, conflicts_with_all = FLAGS)]
     pub summary: bool,
 
