@@ -26,11 +26,12 @@ use tcp_observer_common::{
 
 use super::{
     capture::Captured,
+    finished::Finished,
     link::{self, Tags},
     schedule::Schedule,
     table::{Entries, Tables, View},
 };
-use crate::snapshot::{Endpoint, FlowRecord, Key, Moment, Totals};
+use crate::snapshot::{FlowRecord, Key, Moment, Totals};
 
 /// The core takes a time of zero for "not yet", while captures may well begin at the epoch: the clock that it sees
 /// starts at one, and records take that off again.
@@ -39,29 +40,6 @@ const EPOCH_NS: i64 = 1;
 const FIRST_EPHEMERAL: u16 = 32_768;
 /// Marks an interface number that a cooked header gave, which has nothing to do with the capture's own.
 const NAMED_BY_HEADER: u32 = 1 << 30;
-
-/// A flow that is over, or with which the capture ends.
-#[derive(Clone, Debug)]
-pub struct Finished {
-    pub record: FlowRecord,
-    pub(super) tags: Tags,
-    /// When that was, in nanoseconds since the Unix epoch.
-    pub now_unix_ns: u64,
-}
-
-impl Finished {
-    /// The ids of the VLANs that it was in, outermost first.
-    pub fn vlans(&self) -> &[u16] {
-        self.tags.ids()
-    }
-
-    /// What sorts flows by their first packets, and always in the same way.
-    pub(super) fn order(&self) -> impl Ord + use<> {
-        let end = |endpoint: &Endpoint| (endpoint.addr, endpoint.port);
-        let record = &self.record;
-        (record.first_seen_unix_ns, self.tags, end(&record.originator), end(&record.responder))
-    }
-}
 
 /// All that is known of a capture so far.
 pub struct Replayer {

@@ -15,6 +15,7 @@
 
 mod capture;
 mod fault;
+mod finished;
 mod host;
 mod input;
 mod link;
@@ -31,7 +32,7 @@ use ipnet::IpNet;
 use self::{capture::Capture, host::Replayer};
 pub use self::{
     fault::{Fault, Problem},
-    host::Finished,
+    finished::Finished,
     input::Input,
     progress::Progress,
 };
