@@ -56,13 +56,20 @@ pub struct SelectArgs {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
 
-    /// What comes first
-    #[arg(long, value_enum, default_value_t)]
-    sort: Order,
+    /// What comes first. Default: first-seen
+    #[arg(long, value_enum)]
+    sort: Option<Order>,
 
     /// Show at most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+}
+
+impl SelectArgs {
+    /// Whether a flow can be shown without knowing those that end after it: in no order, and whatever time it is then.
+    pub fn takes_one_at_a_time(&self) -> bool {
+        self.sort.is_none() && self.older_than.is_none()
+    }
 }
 
 impl From<SelectArgs> for Selection {
@@ -76,7 +83,7 @@ impl From<SelectArgs> for Selection {
             interfaces: args.interfaces,
             older_than: args.older_than,
         };
-        Self { filter, order: args.sort, limit: args.limit }
+        Self { filter, order: args.sort.unwrap_or_default(), limit: args.limit }
     }
 }
 

@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, error::ErrorKind};
 use tcp_observer_common::conn::{Locality, Phase};
 
 use super::*;
-use crate::selection::Selection;
+use crate::{replay::Input, selection::Selection};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split(' '))
@@ -64,6 +64,22 @@ fn filters_repeat_and_take_lists() {
 }
 
 #[test]
+fn replay_takes_files_and_standard_input_in_the_order_given() {
+    let replay = |line: &str| match parse(&format!("tcp-observer replay {line}")).unwrap().command {
+        Command::Replay(args) => args,
+        other => panic!("{other:?}"),
+    };
+    let file = |name: &str| Input::File(name.into());
+    assert_eq!(replay("b.pcap - a.pcap").inputs().unwrap(), [file("b.pcap"), Input::Stdin, file("a.pcap")]);
+    assert!(replay("- a.pcap -").inputs().is_err());
+    for (line, one_at_a_time) in
+        [("a", true), ("a --port 80 --limit 3", true), ("a --sort first-seen", false), ("a --older-than 5s", false)]
+    {
+        assert_eq!(replay(line).select.takes_one_at_a_time(), one_at_a_time, "{line}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_wrong_usage() {
     for flags in [
         "dump --state open",
@@ -79,6 +95,8 @@ fn what_makes_no_sense_is_wrong_usage() {
         "dump --limit many",
         "dump -o xml",
         "summary -o csv",
+        "replay",
+        "replay a.pcap --summary --sort bytes",
         "run --max-flows 0",
         "run --listen 9477",
         "run --log-level info=loud",

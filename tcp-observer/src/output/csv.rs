@@ -4,6 +4,7 @@
 use std::{
     fmt::{Display, Write as _},
     io::{self, Write},
+    mem,
 };
 
 use super::json::{Seconds, Timestamp};
@@ -66,18 +67,48 @@ fn known(value: Option<impl Display>, out: &mut String) {
 /// # Errors
 /// When `out` takes no more.
 pub fn write<'a>(flows: impl IntoIterator<Item = &'a FlowRecord>, out: &mut impl Write) -> io::Result<()> {
-    let mut csv = ::csv::Writer::from_writer(out);
-    csv.write_record(COLUMNS.iter().map(|(name, _)| name)).map_err(cause)?;
-    let mut field = String::new();
-    for flow in flows {
-        for (_, write_field) in COLUMNS {
-            field.clear();
-            write_field(flow, &mut field);
-            csv.write_field(&field).map_err(cause)?;
-        }
-        csv.write_record(None::<&[u8]>).map_err(cause)?;
+    let mut lines = Lines::new(out);
+    flows.into_iter().try_for_each(|flow| lines.add(flow))?;
+    lines.end()
+}
+
+/// A header line, and a line for each flow as it comes. Nothing is written before the first flow or the end.
+pub struct Lines<W: Write> {
+    csv: ::csv::Writer<W>,
+    has_header: bool,
+    field: String,
+}
+
+impl<W: Write> Lines<W> {
+    pub fn new(out: W) -> Self {
+        Self { csv: ::csv::Writer::from_writer(out), has_header: false, field: String::new() }
     }
-    csv.flush()
+
+    /// # Errors
+    /// When the output takes no more.
+    pub fn add(&mut self, flow: &FlowRecord) -> io::Result<()> {
+        self.header()?;
+        for (_, write_field) in COLUMNS {
+            self.field.clear();
+            write_field(flow, &mut self.field);
+            self.csv.write_field(&self.field).map_err(cause)?;
+        }
+        self.csv.write_record(None::<&[u8]>).map_err(cause)
+    }
+
+    /// # Errors
+    /// When the output takes no more.
+    pub fn end(mut self) -> io::Result<()> {
+        self.header()?;
+        self.csv.flush()
+    }
+
+    fn header(&mut self) -> io::Result<()> {
+        if !mem::replace(&mut self.has_header, true) {
+            self.csv.write_record(COLUMNS.iter().map(|(name, _)| name)).map_err(cause)?;
+        }
+        Ok(())
+    }
 }
 
 /// The error of the writer below, whose kind the crate's own conversion forgets: a broken pipe has to be known as one.

@@ -20,8 +20,8 @@ pub fn role_index(role: Option<Locality>) -> usize {
     role.map_or(Locality::COUNT, Locality::index)
 }
 
-/// The flows of one snapshot, counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Flows, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     pub flows: u64,
     /// Endpoints that count, by role and state. [`State::Unknown`] holds the sides of which nothing was seen.
@@ -37,20 +37,15 @@ pub struct Census {
 impl Census {
     /// Counts the flows of a snapshot in one pass.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let mut census = Self {
-            flows: 0,
-            states: [[0; State::COUNT]; ROLES],
-            half_open: [[[0; AGES.len()]; ROLES]; HalfOpen::ALL.len()],
-            local_time_wait: 0,
-            remote_time_wait: 0,
-        };
+        let mut census = Self::default();
         for flow in &snapshot.flows {
             census.add(flow, snapshot.taken_unix_ns);
         }
         census
     }
 
-    fn add(&mut self, flow: &FlowRecord, now_unix_ns: u64) {
+    /// Counts a flow as it stands at this moment.
+    pub fn add(&mut self, flow: &FlowRecord, now_unix_ns: u64) {
         let role = role_index(flow.role);
         self.flows += 1;
         for endpoint in flow.counted_endpoints() {

@@ -1,6 +1,7 @@
 //! A snapshot at a glance: what is there by state, what is half open, how handshakes go and how connections end.
 //!
-//! Computed once into [`Summary`], which is written as text for people or as one JSON object. Where nobody said which
+//! Flows are counted one by one into a [`Tally`], so that none needs to be kept, and all is computed once into
+//! [`Summary`], which is written as text for people or as one JSON object. Where nobody said which
 //! addresses are local there are no roles: counts by role then stand under none, and closes go by who opened the
 //! connection instead of by whose side they came from.
 
@@ -20,10 +21,13 @@ use tcp_observer_common::{
     histogram::{HandshakePart, Histogram, by_port, by_role},
 };
 
-use self::{prefixes::Busy, quantile::Quantile};
+use self::{
+    prefixes::{Busy, Prefixes},
+    quantile::Quantile,
+};
 use super::json::Timestamp;
 use crate::snapshot::{
-    HalfOpen, Snapshot, Totals,
+    FlowRecord, HalfOpen, Snapshot, Totals,
     census::{AGES, Census, role_index},
 };
 
@@ -42,12 +46,44 @@ pub enum Format {
 /// # Errors
 /// When `out` takes no more.
 pub fn write(snapshot: &Snapshot, format: Format, out: &mut impl Write) -> io::Result<()> {
-    let summary = Summary::of(snapshot);
+    let mut tally = Tally::default();
+    snapshot.flows.iter().for_each(|flow| tally.add(flow, snapshot.taken_unix_ns));
+    write_tally(&tally, snapshot, format, out)
+}
+
+/// Writes the summary of flows that were counted and of all else that a snapshot knows; the flows in it do not matter.
+///
+/// # Errors
+/// When `out` takes no more.
+pub fn write_tally(tally: &Tally, snapshot: &Snapshot, format: Format, out: &mut impl Write) -> io::Result<()> {
+    let summary = Summary::of(tally, snapshot);
     match format {
         Format::Text => text::write(&summary, out),
         Format::Json => {
             serde_json::to_writer(&mut *out, &summary)?;
             out.write_all(b"\n")
+        }
+    }
+}
+
+/// What a summary says of flows.
+#[derive(Debug, Default)]
+pub struct Tally {
+    census: Census,
+    prefixes: Prefixes,
+    /// Closes by who began and how.
+    closes: [[u64; How::COUNT]; Initiator::COUNT],
+    has_roles: bool,
+}
+
+impl Tally {
+    /// Counts a flow as it stands at this moment.
+    pub fn add(&mut self, flow: &FlowRecord, now_unix_ns: u64) {
+        self.census.add(flow, now_unix_ns);
+        self.prefixes.add(flow);
+        self.has_roles |= flow.role.is_some();
+        if let Some(how) = flow.close.how {
+            self.closes[flow.close.initiator.unwrap_or(Initiator::Nobody).index()][how.index()] += 1;
         }
     }
 }
@@ -131,21 +167,20 @@ impl Roles {
 }
 
 impl Summary {
-    fn of(snapshot: &Snapshot) -> Self {
-        let roles =
-            Roles { are_known: snapshot.flows.is_empty() || snapshot.flows.iter().any(|flow| flow.role.is_some()) };
-        let census = Census::of(snapshot);
+    fn of(tally: &Tally, snapshot: &Snapshot) -> Self {
+        let census = &tally.census;
+        let roles = Roles { are_known: census.flows == 0 || tally.has_roles };
         let totals = &snapshot.totals;
         let skipped = Skip::ALL.iter().map(|reason| (reason.label(), totals.counters.skipped[reason.index()]));
         Self {
             taken: Timestamp(snapshot.taken_unix_ns),
             flows: census.flows,
-            connections: connections(&census, &roles),
-            half_open: half_open(&census, &roles),
+            connections: connections(census, &roles),
+            half_open: half_open(census, &roles),
             attempts: attempts(totals, &roles),
-            closes: if roles.are_known { closes_by_side(totals) } else { closes_by_opener(snapshot) },
+            closes: if roles.are_known { closes_by_side(totals) } else { closes_by_opener(tally) },
             handshakes: handshakes(totals, &roles),
-            busiest_prefixes: prefixes::busiest(&snapshot.flows),
+            busiest_prefixes: tally.prefixes.busiest(),
             tables: (snapshot.tables.iter())
                 .map(|usage| Table { table: usage.table.label(), entries: usage.entries, capacity: usage.capacity })
                 .collect(),
@@ -205,14 +240,8 @@ fn closes_by_side(totals: &Totals) -> Vec<Closes> {
         .collect()
 }
 
-fn closes_by_opener(snapshot: &Snapshot) -> Vec<Closes> {
-    let mut counts = [[0_u64; How::COUNT]; Initiator::COUNT];
-    for flow in &snapshot.flows {
-        if let Some(how) = flow.close.how {
-            counts[flow.close.initiator.unwrap_or(Initiator::Nobody).index()][how.index()] += 1;
-        }
-    }
-    let count = |initiator: Initiator, how: How| counts[initiator.index()][how.index()];
+fn closes_by_opener(tally: &Tally) -> Vec<Closes> {
+    let count = |initiator: Initiator, how: How| tally.closes[initiator.index()][how.index()];
     (Initiator::ALL.iter())
         .map(|&initiator| Closes {
             initiator: initiator.label(),
