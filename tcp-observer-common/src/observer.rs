@@ -252,7 +252,7 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, si
     let is_expected = half.tap.get() == tap.0
         && half.next_seq.get() == segment.seq
         && half.letters.get() & letter != 0
-        && !half.window_is_zero();
+        && half.is_undisturbed();
     if !is_expected || !flow.word.load().is_steady() {
         return false;
     }
@@ -317,7 +317,8 @@ fn update<A: Address, E: Host + Family<A>>(
         Verdict::stale(Note::NonsenseFlags)
     };
     let note = Note::from_bits(forget(verdict.note() as u64) as u8);
-    let judged = Judged { word, from, note };
+    let next_seq = half.next_seq.get();
+    let judged = Judged { word, from, note, next_seq };
     let after = match verdict.decision() {
         Decision::Accept(after) => after.with_of(Mark::Seen, from),
         Decision::Stale => {
@@ -326,7 +327,7 @@ fn update<A: Address, E: Host + Family<A>>(
                 return Done::Skipped(Skip::Stale);
             }
             host.tell(flow, segment, judged);
-            half.count(segment, now_ns);
+            half.sight(segment, now_ns);
             return Done::Skipped(if matches!(note, Note::NonsenseFlags) { Skip::BadFlags } else { Skip::Stale });
         }
         Decision::Reincarnate => return reincarnate(host, key, flow, judged, is_settled, sighting),
@@ -335,7 +336,6 @@ fn update<A: Address, E: Host + Family<A>>(
     let from = word.role_of(side);
     // The end of the stream before the word that says it has one: an acknowledgement of the last data, on another CPU
     // at this moment, must not be taken for one of the FIN.
-    let next_seq = half.next_seq.get();
     if matches!(kind, SegmentKind::Fin) {
         half.next_seq.set(segment.end());
     }
@@ -345,9 +345,9 @@ fn update<A: Address, E: Host + Family<A>>(
     }
     // The first that is seen of this direction; or the path has changed, or this hook lies before the other one.
     half.tap.set(tap.0);
-    host.tell(flow, segment, Judged { word, from, note });
+    host.tell(flow, segment, Judged { word, from, note, next_seq });
     let peer_last_ns = peer.last_seen_ns.get();
-    half.note(word, from, segment, note, peer, now_ns);
+    half.note(word, from, segment, note, next_seq, peer, now_ns);
     flow.times.note(word, after, note, peer_last_ns, now_ns);
     let responder_port = key.port(after.side_of(Role::Responder));
     host.account(Transition { before: word, after, from, note, responder_port }, &flow.times);
@@ -403,9 +403,16 @@ fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: 
     };
     fresh.start(word, side, segment, now_ns, tap.0);
     let note = if matches!(over, Note::Nothing) { note } else { over };
-    host.tell(fresh, segment, Judged { word: Word::fresh(0).with_roles_of(word), from: word.role_of(side), note });
+    // Counted only once it has room.
+    fresh.story.add(host, note.bit() & !Note::Nothing.bit());
+    let told = Word::fresh(0).with_roles_of(word);
+    let judged = Judged { word: told, from: word.role_of(side), note: Note::Nothing, next_seq: segment.seq };
+    host.tell(fresh, segment, judged);
     match host.half_open().insert(key, fresh) {
-        Ok(()) => Done::Updated,
+        Ok(()) => {
+            count(host, note);
+            Done::Updated
+        }
         Err(Refusal::Exists) => Done::Again,
         Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
     }

@@ -66,6 +66,7 @@ fn end<A: Address, E: Host>(host: &E, key: &FlowKey<A>, flow: &Flow, word: Word,
     if ended.phase() == Phase::Closed {
         flow.times.changed_ns.set(now_ns);
     }
+    flow.times.end_half_close(word, ended, now_ns);
     if matches!((word.outcome(), ended.outcome()), (Outcome::InProgress, Outcome::TimedOut)) {
         tally::attempt(host, ended, key.port(ended.side_of(Role::Responder)), Outcome::TimedOut);
     }

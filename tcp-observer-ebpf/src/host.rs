@@ -16,6 +16,7 @@ use tcp_observer_common::{
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     observer::{self, Done, Family, Host, Sighting, Tap, Transition},
     segment::Segment,
+    seq::SeqNum,
     verifier::forget,
 };
 
@@ -112,7 +113,7 @@ extern "C" fn account(before: u64, after: u64, details: u64, times: *const Times
     0
 }
 
-/// [`tell`] likewise. `details` is a bit for the sender's role and above it the note.
+/// [`tell`] likewise. `details` is a bit for the sender's role, above it the note, and in its upper half the number.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, details: u64) -> u64 {
@@ -122,6 +123,7 @@ extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, 
             word: Word(word),
             from: if details & 1 == 0 { Role::Originator } else { Role::Responder },
             note: Note::from_bits((details >> 1) as u8),
+            next_seq: SeqNum((details >> 32) as u32),
         };
         tell(&Kernel::Packets, flow, segment, judged);
     }
@@ -141,8 +143,8 @@ impl Host for Kernel {
 
     #[inline(always)]
     fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged) {
-        let Judged { word, from, note } = judged;
-        story_tell(flow, segment, word.0, from as u64 | (note as u64) << 1);
+        let Judged { word, from, note, next_seq } = judged;
+        story_tell(flow, segment, word.0, from as u64 | (note as u64) << 1 | u64::from(next_seq.0) << 32);
     }
 
     #[inline(always)]

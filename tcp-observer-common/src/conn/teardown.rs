@@ -97,7 +97,12 @@ pub(super) fn is_in_window(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>)
     if !word.has_of(Mark::Seen, from.opposite()) {
         return true;
     }
-    let acked = sent.receiver.acked.get();
+    // A receiver of which only the SYN was seen has acknowledged nothing yet.
+    let acked = match (sent.receiver.has_acknowledged(), word.has_of(Mark::IsnSeen, from)) {
+        (true, _) => sent.receiver.acked.get(),
+        (false, true) => sent.sender.isn.get(),
+        (false, false) => return true,
+    };
     let window = u32::from(sent.receiver.max_window.get()) << window_shift(word, sent);
     end.within(acked, acked.plus(window))
 }

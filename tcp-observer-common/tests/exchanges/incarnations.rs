@@ -97,6 +97,7 @@ fn after_a_reset_any_syn_begins_anew() {
         let (client, server) = talk.peers();
         talk.open();
         server.rst(5001);
+        talk.wait(SECOND);
         client.syn(seq);
         talk.expect(SynSent, Listen);
         assert_eq!(reused(&talk, TableKind::FlowsIpv4), 1);
@@ -110,6 +111,7 @@ fn after_a_refusal_the_next_attempt_is_an_attempt_of_its_own() {
         let (client, server) = talk.peers();
         client.syn(1000);
         server.rst_ack(0, 1001);
+        talk.wait(SECOND);
         client.syn(seq);
         talk.expect(SynSent, Listen);
         talk.expect_outcome(Outcome::InProgress);

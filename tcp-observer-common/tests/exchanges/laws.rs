@@ -108,6 +108,7 @@ fn may_coincide(outcome: Outcome, one: State, other: State) -> bool {
                 || either_way(SynReceived, Established)
                 // The same in a simultaneous open, before or after the other end's SYN was acknowledged.
                 || either_way(SynReceived, FinWait1)
+                || either_way(Established, FinWait1)
                 || either_way(CloseWait, FinWait1)
         }
         Outcome::Completed | Outcome::NotSeen => [
@@ -132,9 +133,12 @@ fn may_coincide(outcome: Outcome, one: State, other: State) -> bool {
         ]
         .into_iter()
         .any(|(a, b)| either_way(a, b)),
-        Outcome::Refused | Outcome::Reset | Outcome::TimedOut | Outcome::Abandoned | Outcome::Evicted => {
-            (one, other) == (Closed, Closed)
-        }
+        Outcome::Refused
+        | Outcome::Reset
+        | Outcome::Unreachable
+        | Outcome::TimedOut
+        | Outcome::Abandoned
+        | Outcome::Evicted => (one, other) == (Closed, Closed),
     }
 }
 

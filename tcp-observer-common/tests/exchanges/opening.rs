@@ -241,6 +241,7 @@ fn a_syn_ack_repeated_after_the_last_ack_is_counted_and_changes_nothing() {
     let (client, server) = talk.peers();
     talk.open();
     let word = talk.word();
+    talk.wait(SECOND);
     server.syn_ack(5000, 1001);
     client.ack(1001, 5001);
     assert_eq!(talk.word(), word);
