@@ -9,9 +9,7 @@ use tcp_observer_common::{
     seq::SeqNum,
 };
 
-use crate::support::{Endpoint, MICROSECOND, SECOND, Talk};
-
-const MILLISECOND: u64 = 1000 * MICROSECOND;
+use crate::support::{Endpoint, MICROSECOND, MILLISECOND, SECOND, Talk};
 
 fn addr(octets: [u8; 4]) -> Ipv4 {
     [u32::from_ne_bytes(octets)]

@@ -94,6 +94,10 @@ where
         self.memory.now_ns.set(self.memory.now_ns.get() + ns);
     }
 
+    pub fn now_ns(&self) -> u64 {
+        self.memory.now_ns.get()
+    }
+
     /// Lets time pass, then sweeps once. A flow that silence ends stays and lingers; a later sweep removes it.
     pub fn sweep_after(&self, ns: u64) {
         self.wait(ns);
