@@ -32,6 +32,7 @@ use crate::{
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
     segment::{Segment, SegmentKind},
+    seq::SeqNum,
     verifier::forget,
     wire::Quote,
 };
@@ -123,14 +124,21 @@ pub trait Host {
     /// The counter slot of a responder's port. With `claim` a free slot is given to a port that has none.
     fn port_slot(&self, port: u16, claim: bool) -> usize;
     /// Counts what a transition means. A method, so that the kernel can make it a function of its own.
-    fn account(&self, transition: Transition, times: &Times)
+    fn account(&self, transition: &Transition, times: &Times)
     where
         Self: Sized,
     {
-        tally::transition(self, transition, times);
+        tally::transition(self, *transition, times);
     }
     /// Whether flows begin with any segment, as one wants it of a capture, or only with those that a live flow sends.
     fn keeps_all(&self) -> bool;
+    /// [`carry_out`]. A method, so that the kernel can make it a function of its own.
+    fn carry_out(&self, flow: &Flow, segment: &Segment, transition: &Transition)
+    where
+        Self: Sized,
+    {
+        carry_out(self, flow, segment, transition);
+    }
     /// Tells a flow's story on. A method, so that the kernel can make it a function of its own.
     fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged)
     where
@@ -142,16 +150,23 @@ pub trait Host {
     fn scratch(&self) -> Option<&Flow>;
 }
 
-/// One change of a flow's word.
+/// One accepted segment, and what it has made of a flow's word. Without padding: the kernel passes it by address, and
+/// the verifier asks for every byte.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Transition {
     pub before: Word,
     pub after: Word,
+    pub now_ns: u64,
+    /// The number after the highest one that the sender was seen to send before.
+    pub next_seq: SeqNum,
+    pub responder_port: u16,
     /// Who sent the segment.
     pub from: Role,
     pub note: Note,
-    pub responder_port: u16,
 }
+
+const _: () = assert!(size_of::<Transition>() == 32);
 
 /// How often a segment looks its flow up again, when other CPUs change it meanwhile.
 const ATTEMPTS: u32 = 4;
@@ -345,13 +360,22 @@ fn update<A: Address, E: Host + Family<A>>(
     }
     // The first that is seen of this direction; or the path has changed, or this hook lies before the other one.
     half.tap.set(tap.0);
-    host.tell(flow, segment, Judged { word, from, note, next_seq });
-    let peer_last_ns = peer.last_seen_ns.get();
-    half.note(word, from, segment, note, next_seq, peer, now_ns);
-    flow.times.note(word, after, note, peer_last_ns, now_ns);
     let responder_port = key.port(after.side_of(Role::Responder));
-    host.account(Transition { before: word, after, from, note, responder_port }, &flow.times);
+    host.carry_out(flow, segment, &Transition { before: word, after, now_ns, next_seq, responder_port, from, note });
     if after.is_settled() && !is_settled { settle(host, key, flow) } else { Done::Updated }
+}
+
+/// Writes down what a transition, which the flow's word says already, leaves behind: story, half, times and counters.
+#[inline(always)]
+pub fn carry_out<H: Host>(host: &H, flow: &Flow, segment: &Segment, transition: &Transition) {
+    let &Transition { before, after, now_ns, next_seq, from, note, .. } = transition;
+    host.tell(flow, segment, Judged { word: before, from, note, next_seq });
+    let side = before.side_of(from);
+    let (half, peer) = (flow.half(side), flow.half(side.opposite()));
+    let peer_last_ns = peer.last_seen_ns.get();
+    half.note(before, from, segment, note, next_seq, peer, now_ns);
+    flow.times.note(before, after, note, peer_last_ns, now_ns);
+    host.account(transition, &flow.times);
 }
 
 /// Whether a segment that another hook than its direction's own has seen is no copy: it says what was not said yet.

@@ -94,21 +94,26 @@ fn unpacked(done: u64) -> Done {
     }
 }
 
-/// [`tally::transition`] as a function with global linkage, which the verifier looks at once, whatever leads to it.
-/// `details` is the responder's port, sixteen bits for the note and one for the sender's role.
+/// [`observer::carry_out`] as a function with global linkage, which the verifier looks at once, whatever leads to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn account(before: u64, after: u64, details: u64, times: *const Times) -> u64 {
-    // SAFETY: null, or the reference of the only caller.
-    if let Some(times) = unsafe { times.as_ref() } {
-        let transition = Transition {
-            before: Word(before),
-            after: Word(after),
-            from: if details >> 32 == 0 { Role::Originator } else { Role::Responder },
-            note: Note::from_bits((details >> 16) as u8),
-            responder_port: details as u16,
-        };
-        tally::transition(&Kernel::Packets, transition, times);
+extern "C" fn carry_out(flow: *const Flow, segment: *const Segment, transition: *const Transition) -> u64 {
+    // SAFETY: null, or references of the only caller.
+    if let (Some(flow), Some(segment), Some(transition)) =
+        unsafe { (flow.as_ref(), segment.as_ref(), transition.as_ref()) }
+    {
+        observer::carry_out(&Kernel::Packets, flow, segment, transition);
+    }
+    0
+}
+
+/// [`tally::transition`] likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account(transition: *const Transition, times: *const Times) -> u64 {
+    // SAFETY: null, or references of the only caller.
+    if let (Some(transition), Some(times)) = unsafe { (transition.as_ref(), times.as_ref()) } {
+        tally::transition(&Kernel::Packets, *transition, times);
     }
     0
 }
@@ -148,10 +153,13 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn account(&self, transition: Transition, times: &Times) {
-        let Transition { before, after, from, note, responder_port } = transition;
-        let details = (from as u64) << 32 | (note as u64) << 16 | u64::from(responder_port);
-        account(before.0, after.0, details, times);
+    fn carry_out(&self, flow: &Flow, segment: &Segment, transition: &Transition) {
+        carry_out(flow, segment, transition);
+    }
+
+    #[inline(always)]
+    fn account(&self, transition: &Transition, times: &Times) {
+        account(transition, times);
     }
 
     #[inline(always)]
