@@ -102,6 +102,14 @@ pub trait Family<A> {
     {
         attempt(self, key, sighting)
     }
+    /// Begins a flow with its first segment. A method likewise.
+    fn start(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Done
+    where
+        Self: Host + Sized,
+        A: Address,
+    {
+        start(self, key, sighting, over)
+    }
 }
 
 /// What the observer needs of the place it runs in.
@@ -288,7 +296,7 @@ pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sigh
     let is_settled = settled.is_some();
     let done = match settled.or_else(|| host.half_open().find(key)) {
         Some(flow) => update(host, key, &flow, is_settled, sighting),
-        None => start(host, key, sighting, Note::Nothing),
+        None => host.start(key, sighting, Note::Nothing),
     };
     if matches!(done, Done::Updated) {
         let Sighting { segment, tap, .. } = sighting;
@@ -410,7 +418,7 @@ fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Fl
 
 /// A segment of a flow that is not known. `over` is what to note of a flow that was there before.
 #[inline(always)]
-fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Done {
+pub fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Done {
     let Sighting { side, segment, tap } = sighting;
     let Some((word, note)) = begin(key, side, segment, host.keeps_all()) else {
         let is_nonsense = !segment.flags.are_plausible();
@@ -461,7 +469,7 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
     let Judged { word, note, .. } = judged;
     let mut started = Done::Updated;
     if is_settled {
-        started = start(host, key, sighting, note);
+        started = host.start(key, sighting, note);
         if let Done::Skipped(_) = started {
             return started;
         }
@@ -479,6 +487,6 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         started
     } else {
         host.half_open().remove(key);
-        start(host, key, sighting, note)
+        host.start(key, sighting, note)
     }
 }

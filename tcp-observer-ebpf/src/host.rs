@@ -65,14 +65,50 @@ fn attempt<A: Address>(key: *const FlowKey<A>, side: u64, segment: *const Segmen
 where
     Kernel: Family<A>,
 {
-    // SAFETY: null, or references of the only caller.
+    with_own_key(key, side, segment, tap, |key, sighting| observer::attempt(&Kernel::Packets, key, sighting))
+}
+
+/// [`observer::start`] for IPv4 as a function likewise. `side_and_over` is a bit for the side and above it the note.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn start_ipv4(key: *const FlowKey4, side_and_over: u64, segment: *const Segment, tap: u64) -> u64 {
+    start(key, side_and_over, segment, tap)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn start_ipv6(key: *const FlowKey6, side_and_over: u64, segment: *const Segment, tap: u64) -> u64 {
+    start(key, side_and_over, segment, tap)
+}
+
+#[inline(always)]
+fn start<A: Address>(key: *const FlowKey<A>, side_and_over: u64, segment: *const Segment, tap: u64) -> u64
+where
+    Kernel: Family<A>,
+{
+    let over = Note::from_bits((side_and_over >> 1) as u8);
+    with_own_key(key, side_and_over & 1, segment, tap, |key, sighting| {
+        observer::start(&Kernel::Packets, key, sighting, over)
+    })
+}
+
+/// Calls a part of the observer with a copy of the key: before 6.2 a map key may not lie in memory that a function's
+/// argument points to.
+#[inline(always)]
+fn with_own_key<A: Address>(
+    key: *const FlowKey<A>,
+    side: u64,
+    segment: *const Segment,
+    tap: u64,
+    call: impl FnOnce(&FlowKey<A>, Sighting<'_>) -> Done,
+) -> u64 {
+    // SAFETY: null, or references of the only callers.
     let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
         return packed(Done::Again);
     };
-    // Before 6.2 a map key may not lie in memory that an argument points to.
     let key = &key.clone();
-    let sighting = Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) };
-    packed(observer::attempt(&Kernel::Packets, key, sighting))
+    packed(call(key, Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) }))
 }
 
 /// [`Done`] in one register.
@@ -259,6 +295,12 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
+    fn start(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Note) -> Done {
+        let side_and_over = sighting.side as u64 | (over as u64) << 1;
+        unpacked(start_ipv4(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
     fn is_local(&self, addr: &Ipv4) -> bool {
         holds(&LOCAL_IPV4, addr)
     }
@@ -282,6 +324,12 @@ impl Family<Ipv6> for Kernel {
     #[inline(always)]
     fn attempt(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>) -> Done {
         unpacked(attempt_ipv6(key, sighting.side as u64, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
+    fn start(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Note) -> Done {
+        let side_and_over = sighting.side as u64 | (over as u64) << 1;
+        unpacked(start_ipv6(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
     }
 
     #[inline(always)]
