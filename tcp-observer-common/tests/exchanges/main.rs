@@ -7,6 +7,7 @@
 mod accounts;
 mod attempts;
 mod closing;
+mod history;
 mod incarnations;
 mod laws;
 mod living;

@@ -123,12 +123,6 @@ where
         self.send(Flags::SYN | Flags::ACK, seq, ack, 0);
     }
 
-    /// A SYN-ACK with payload.
-    #[track_caller]
-    pub fn syn_ack_data(self, seq: u32, ack: u32, bytes: u32) {
-        self.send(Flags::SYN | Flags::ACK, seq, ack, bytes);
-    }
-
     #[track_caller]
     pub fn ack(self, seq: u32, ack: u32) {
         self.send(Flags::ACK, seq, ack, 0);
