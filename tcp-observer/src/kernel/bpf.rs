@@ -266,8 +266,8 @@ mod tests {
     #[test]
     fn a_map_of_other_sizes_is_refused() {
         let open = || File::open("/dev/null").unwrap();
-        assert!(Table::<_, FlowKey4, Flow>::new(open(), "FLOWS_IPV4", 12, 144).is_ok());
-        let error = Table::<_, FlowKey4, Flow>::new(open(), "FLOWS_IPV4", 12, 152).unwrap_err();
+        assert!(Table::<_, FlowKey4, Flow>::new(open(), "FLOWS_IPV4", 12, 240).is_ok());
+        let error = Table::<_, FlowKey4, Flow>::new(open(), "FLOWS_IPV4", 12, 248).unwrap_err();
         assert!(error.to_string().contains("FLOWS_IPV4"), "{error}");
     }
 

@@ -187,6 +187,7 @@ impl Replayer {
                 ports: self.ports.into_inner(),
             },
             tables: Vec::new(),
+            sockets: None,
         }
     }
 

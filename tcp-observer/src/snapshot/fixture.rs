@@ -8,7 +8,7 @@ use tcp_observer_common::{
     histogram::{HISTOGRAMS, Histogram},
 };
 
-use super::{Close, Endpoint, FlowRecord, Handshake, Snapshot, Totals};
+use super::{Close, Endpoint, FlowRecord, Handshake, History, Notes, Snapshot, Totals};
 
 /// 2026-01-01T00:10:00Z.
 pub const TAKEN_UNIX_NS: u64 = 1_767_226_200_000_000_000;
@@ -24,6 +24,7 @@ pub fn empty() -> Snapshot {
             ports: [None; PORT_SLOTS],
         },
         tables: Vec::new(),
+        sockets: None,
     }
 }
 
@@ -46,8 +47,14 @@ pub fn flow(originator: &str, responder: &str, role: Option<Locality>) -> FlowRe
             synack_to_ack_ns: Some(45_000),
             total_ns: Some(168_000),
             retransmitted: false,
+            unreachable: None,
         },
         close: Close { initiator: None, how: None },
+        half_close_ns: None,
+        history: History::from("ShADad"),
+        notes: Notes::default(),
+        completeness: 15,
+        vlan: None,
     }
 }
 
@@ -64,5 +71,16 @@ fn endpoint(at: &str, local: Option<bool>) -> Endpoint {
         syn_retransmits: 0,
         fin: false,
         rst: false,
+        mss: Some(1460),
+        window_scale: Some(7),
+        sack: Some(true),
+        timestamps: Some(true),
+        retransmits: 0,
+        keepalives: 0,
+        unanswered_keepalives: 0,
+        zero_windows: 0,
+        window_probes: 0,
+        fin_retransmits: 0,
+        heartbeat_ns: None,
     }
 }

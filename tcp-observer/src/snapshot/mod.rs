@@ -8,6 +8,9 @@ pub mod census;
 #[cfg(test)]
 pub mod fixture;
 mod record;
+mod sockets;
+mod story;
+mod zeek;
 
 use tcp_observer_common::{
     counters::{Counters, PORT_SLOTS, TableKind},
@@ -15,6 +18,9 @@ use tcp_observer_common::{
 };
 
 pub use record::{Close, Endpoint, FlowRecord, HalfOpen, Handshake, Key, Moment};
+pub use sockets::SocketView;
+pub use story::{History, Notes, notable};
+pub use zeek::ConnState;
 
 /// Everything known at one moment.
 #[derive(Clone, Debug)]
@@ -25,6 +31,8 @@ pub struct Snapshot {
     pub totals: Totals,
     /// Empty in replay, whose tables have no bound.
     pub tables: Vec<TableUsage>,
+    /// `None` in replay, and where the kernel shows no sockets.
+    pub sockets: Option<SocketView>,
 }
 
 /// What has been counted since the agent started, or since the capture's beginning.
