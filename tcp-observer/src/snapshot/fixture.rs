@@ -8,7 +8,8 @@ use tcp_observer_common::{
     histogram::{HISTOGRAMS, Histogram},
 };
 
-use super::{Close, Endpoint, FlowRecord, Handshake, History, Notes, Snapshot, Totals};
+use super::{Close, Endpoint, FlowRecord, Handshake, History, Notes, Snapshot, SocketView, Totals};
+use crate::kernel::sockets::Listener;
 
 /// 2026-01-01T00:10:00Z.
 pub const TAKEN_UNIX_NS: u64 = 1_767_226_200_000_000_000;
@@ -26,6 +27,19 @@ pub fn empty() -> Snapshot {
         tables: Vec::new(),
         sockets: None,
     }
+}
+
+/// What the socket table says where there are these listeners, one of them with a queue that overflows.
+pub fn sockets(listeners: &[&str]) -> SocketView {
+    let listener = |(index, at): (usize, &&str)| Listener {
+        local: at.parse().expect("an address and a port"),
+        accepts_ipv4: false,
+        interface: None,
+        backlog: 128,
+        queued: if index == 0 { 129 } else { 0 },
+    };
+    let listeners: Vec<_> = listeners.iter().enumerate().map(listener).collect();
+    SocketView::new(&listeners, Some(32_768..=60_999))
 }
 
 /// An established flow, first seen ten minutes before the snapshot and last seen a minute later.

@@ -5,6 +5,7 @@
 //! is shown as ended, whether or not the sweep has come by.
 
 pub mod census;
+mod ephemeral;
 #[cfg(test)]
 pub mod fixture;
 mod record;
@@ -17,6 +18,7 @@ use tcp_observer_common::{
     histogram::Histogram,
 };
 
+pub use ephemeral::PortsInUse;
 pub use record::{Close, Endpoint, FlowRecord, HalfOpen, Handshake, Key, Moment};
 pub use sockets::SocketView;
 pub use story::{History, Notes, notable};
