@@ -199,9 +199,9 @@ impl FlowRecord {
                 initiator: Some(word.initiator()).filter(|&initiator| initiator != Initiator::Nobody),
                 how: Some(word.how()).filter(|&how| how != How::Open),
             },
-            // When exactly silence ended a half-close nobody saw.
+            // When exactly silence ended a half-close nobody saw. The times belong to the word that is kept with them.
             half_close_ns: (word.how() != How::Timeout)
-                .then(|| times.half_closed_for_ns(word, moment.now_ns))
+                .then(|| times.half_closed_for_ns(flow.word.load(), moment.now_ns))
                 .flatten(),
             history: History::of(&flow.story),
             notes: Notes::of(&flow.story),
