@@ -82,7 +82,7 @@ fn show_as_they_end(
 fn summarize(inputs: &[Input], options: &Options, format: summary::Format) -> anyhow::Result<Faults> {
     let mut tally = summary::Tally::default();
     let count = |finished: Finished| {
-        tally.add(&finished.record, finished.now_unix_ns);
+        tally.add(&finished.record, finished.now_unix_ns, None);
         Ok(())
     };
     let mut outcome = replay::stream(inputs, options, Progress::on_stderr(inputs), count)?;

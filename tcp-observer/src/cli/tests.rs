@@ -1,10 +1,10 @@
 //! What is typed, and what is understood.
 
 use clap::{CommandFactory as _, error::ErrorKind};
-use tcp_observer_common::conn::{Locality, Phase};
+use tcp_observer_common::conn::{Locality, Note, Phase};
 
 use super::*;
-use crate::{replay::Input, selection::Selection};
+use crate::{replay::Input, selection::Selection, snapshot::ConnState};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split(' '))
@@ -44,6 +44,20 @@ fn run_takes_what_it_is_told() {
     assert_eq!(options.ports, [443, 80, 22]);
     assert_eq!(options.max_flows, 1000);
     assert_eq!(options.remote_time_wait, Duration::from_secs(240));
+}
+
+#[test]
+fn notes_and_conn_states_go_by_their_labels_and_a_wrong_one_is_answered_with_the_right_ones() {
+    let filter = selection("--note keepalive,zero-window --note tuple_reused --conn-state sf,S0").filter;
+    assert_eq!(filter.notes, [Note::Keepalive, Note::ZeroWindow, Note::TupleReused]);
+    assert_eq!(filter.conn_states, [ConnState::Sf, ConnState::S0]);
+    let error = parse("tcp-observer dump --note keepalve").unwrap_err().to_string();
+    assert!(error.contains("keepalive, heartbeat, zero_window") && error.contains("a similar value exists"), "{error}");
+    let error = parse("tcp-observer dump --conn-state S9").unwrap_err().to_string();
+    assert!(error.contains("S0, S1, SF, REJ"), "{error}");
+    for ordinary in ["nothing", "completed", "syn_answered"] {
+        assert!(parse(&format!("tcp-observer dump --note {ordinary}")).is_err(), "{ordinary}");
+    }
 }
 
 #[test]

@@ -164,7 +164,9 @@ impl Replayer {
     where
         FlowKey<A>: Key,
     {
-        Finished { record: self.record(key, flow), tags, now_unix_ns: self.now_unix_ns() }
+        let mut record = self.record(key, flow);
+        record.vlan = Some(tags.ids()).filter(|ids| !ids.is_empty()).map(Into::into);
+        Finished { record, tags, now_unix_ns: self.now_unix_ns() }
     }
 
     fn record<A>(&self, key: &FlowKey<A>, flow: &Flow) -> FlowRecord

@@ -107,6 +107,7 @@ impl Outcome {
             flows: flows.into_iter().map(|finished| finished.record).collect(),
             totals: self.totals,
             tables: Vec::new(),
+            sockets: None,
         }
     }
 }
