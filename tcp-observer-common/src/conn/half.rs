@@ -225,8 +225,12 @@ impl Half {
     /// How many segments of this direction Zeek takes for retransmissions.
     #[inline(always)]
     pub(super) fn zeeks_retransmissions(&self) -> u32 {
-        let begun = u32::from(self.options.get() & BEGAN_WITH_DATA != 0);
-        self.retransmits.get().saturating_add(begun)
+        self.retransmits.get().saturating_add(u32::from(self.began_with_data()))
+    }
+
+    #[inline(always)]
+    pub(super) fn began_with_data(&self) -> bool {
+        self.options.get() & BEGAN_WITH_DATA != 0
     }
 
     /// Notes that it began with data in a segment that carries none as a rule.

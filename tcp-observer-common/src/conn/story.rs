@@ -268,14 +268,15 @@ fn tell_history<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment
     if segment.payload_bytes == 0 || was_reset {
         return;
     }
+    let (is_syn, is_fin) = (segment.flags.has(Flags::SYN), segment.flags.has(Flags::FIN));
     // A RST's payload takes no sequence numbers.
-    let end = if is_rst { segment.seq } else { segment.end() };
-    let is_syn = segment.flags.has(Flags::SYN);
+    let end = if is_rst { segment.seq.plus(u32::from(is_syn) + u32::from(is_fin)) } else { segment.end() };
     let seen = word.has_of(Mark::Seen, from);
-    if !seen && (is_syn || is_rst) {
-        // Zeek begins to number with such a segment, and so finds its data at the end of what was sent.
+    // Zeek begins to number with such a segment, and so finds its data at the end of what was sent.
+    let begins = !seen && (is_syn || is_rst && !is_fin);
+    if begins && !half.began_with_data() {
         half.begin_with_data();
-    } else if seen && (is_syn || !end.after(next_seq)) {
+    } else if begins || seen && (is_syn || !end.after(next_seq)) {
         half.retransmits.set(half.retransmits.get().saturating_add(1));
     } else {
         return;

@@ -119,6 +119,10 @@ fn data_on_a_syn_is_taken_for_a_retransmission_and_has_no_letter_of_its_own() {
     expect(&fast_open, "SThA", 7 | 8);
     // On a SYN-ACK it does not count for completeness.
     expect(&[client(SYN, 1000, 0, 0), server(SYN_ACK, 5000, 1001, 50)], "Sht", 3);
+    // Nor is there a second letter where nobody takes it: an ACK without SYN-ACK went before.
+    let early = [client(SYN, 1000, 0, 0), client(ACK, 1001, 5001, 0)];
+    let missed = server(SYN_ACK, 5000, 1001, 2);
+    expect(&[early.as_slice(), &[missed, missed]].concat(), "SAht", 7);
     // Again: the second of the count, which has a letter at the first and the tenth.
     expect(&[client(SYN, 1000, 0, 100), client(SYN, 1000, 0, 100)], "ST", 1 | 8);
     let mut ten = vec![client(SYN, 1000, 0, 100), server(SYN_ACK, 5000, 1001, 0)];
@@ -206,6 +210,9 @@ fn a_rst_has_a_letter_for_each_number_and_none_for_its_data() {
 fn flags_that_no_tcp_sends_have_letters_of_their_own() {
     expect(&opened(&[client(FIN | RST | ACK, 1001, 5001, 0)]), "ShAI", 7 | 16 | 32);
     expect(&opened(&[server(SYN | FIN | RST, 5001, 0, 0)]), "ShAi", 7 | 32);
+    // The FIN takes a number, so that the segment's data is new.
+    expect(&opened(&[server(FIN | RST | ACK, 5001, 1001, 3)]), "ShAi", 7 | 8 | 16 | 32);
+    expect(&[client(FIN | RST, 1001, 0, 3)], "I", 32);
     expect(&opened(&[client(SYN | FIN, 1001, 0, 0)]), "ShAQ", 7);
     expect(&opened(&[client(SYN | RST, 1001, 0, 0)]), "ShAQ", 7 | 32);
     // Once.

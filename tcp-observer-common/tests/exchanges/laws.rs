@@ -208,10 +208,13 @@ fn relative(half: &Half, own: u32, peer: u32) -> Relative {
     }
 }
 
+/// A flow's history and its notes.
+type Told = (String, Vec<Note>);
+
 /// Everything that is known of the flow, independent of where numbers begin and of which address is the lower one:
 /// the word without its epoch, told from the client's side, and the story; then the client's half and the server's, if
 /// seen, as long as the flow is not closed: after that numbers decide nothing.
-fn essence(talk: &Talk, bases: Bases) -> Option<(Word, String, Vec<Note>, [Option<Relative>; 2])> {
+fn essence(talk: &Talk, bases: Bases) -> Option<(Word, Told, [Option<Relative>; 2])> {
     let word = talk.find()?.word.load();
     let (client, server) = talk.peers();
     let client_is_low = u32::from_be(talk.client.addr[0]) < u32::from_be(talk.server.addr[0]);
@@ -224,7 +227,12 @@ fn essence(talk: &Talk, bases: Bases) -> Option<(Word, String, Vec<Note>, [Optio
     let mark = 1 << Mark::OriginatorIsHigh as u64;
     let server_originates = word.role_of(server_side) == Role::Originator;
     let word = Word(word.0 & !mark | if server_originates { mark } else { 0 }).in_epoch(0);
-    Some((word, talk.history(), talk.flow().story.notes().collect(), [client_half, server_half]))
+    Some((word, (talk.history(), talk.flow().story.notes().collect()), [client_half, server_half]))
+}
+
+/// Two peers and an observer of live traffic, or of a capture.
+fn observed(keeps_all: bool) -> Talk {
+    if keeps_all { Talk::keeping_all() } else { Talk::new() }
 }
 
 fn monotone(before: &Counters, after: &Counters) -> bool {
@@ -235,8 +243,8 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn states_always_fit_together_and_counters_only_grow(steps in steps()) {
-        let talk = Talk::new();
+    fn states_always_fit_together_and_counters_only_grow(steps in steps(), keeps_all in any::<bool>()) {
+        let talk = observed(keeps_all);
         let mut before = talk.counters();
         for step in &steps {
             talk.wait(step.wait_ns);
@@ -267,8 +275,13 @@ proptest! {
     }
 
     #[test]
-    fn where_the_numbers_begin_does_not_matter(steps in steps(), client in any::<u32>(), server in any::<u32>()) {
-        let (here, there) = (Talk::new(), Talk::new());
+    fn where_the_numbers_begin_does_not_matter(
+        steps in steps(),
+        client in any::<u32>(),
+        server in any::<u32>(),
+        keeps_all in any::<bool>(),
+    ) {
+        let (here, there) = (observed(keeps_all), observed(keeps_all));
         for (number, step) in steps.iter().enumerate() {
             // One interface: what trails a failed attempt on another one is a duplicate or stale by the numbers.
             let step = Step { interface: 1, ..*step };
@@ -294,8 +307,8 @@ proptest! {
     }
 
     #[test]
-    fn a_segment_repeated_at_once_moves_no_state_a_second_time(steps in steps()) {
-        let talk = Talk::new();
+    fn a_segment_repeated_at_once_moves_no_state_a_second_time(steps in steps(), keeps_all in any::<bool>()) {
+        let talk = observed(keeps_all);
         for step in &steps {
             let _ = play(&talk, &[*step], BASES);
             let once = talk.find().map(|flow| flow.word.load().states());
@@ -307,8 +320,8 @@ proptest! {
     }
 
     #[test]
-    fn each_flow_ends_and_leaves_in_the_end(steps in steps()) {
-        let talk = Talk::new();
+    fn each_flow_ends_and_leaves_in_the_end(steps in steps(), keeps_all in any::<bool>()) {
+        let talk = observed(keeps_all);
         let _ = play(&talk, &steps, BASES);
         for _ in 0..4 {
             talk.sweep_after(6 * 86_400 * SECOND);
