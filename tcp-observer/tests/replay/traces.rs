@@ -29,8 +29,8 @@ const EXCEPTIONS: &[(&str, usize, &str, &str)] = &[
     ("zeek--ftp--ipv6.pcap", 1, "completeness", FTP),
     ("zeek--ftp--ipv6.pcap", 2, "completeness", FTP),
     ("zeek--ftp--ipv6.pcap", 3, "completeness", FTP),
-    ("zeek--ftp--ipv6.pcap", 0, "Zeek", FIN_DATA),
-    ("zeek--tcp-http-with-padding.pcap", 0, "Zeek", FIN_DATA),
+    ("zeek--tcp--syn-then-rst.pcap", 0, "RSTs", SYNS_NUMBER),
+    ("zeek--tcp--syn-then-ack-then-rst.pcap", 0, "RSTs", SYNS_NUMBER),
     ("zeek--smtp.pcap", 0, "Zeek", DROPPED),
     ("zeek--smtp.pcap", 2, "Zeek", DROPPED),
     (
@@ -61,7 +61,7 @@ const EXCEPTIONS: &[(&str, usize, &str, &str)] = &[
 const ONLY: &str = "tshark shows the only packet of a stream with what came before it: nothing";
 const FTP: &str = "tshark knows of the connection from FTP's control connection, and does not count its SYN";
 const DROPPED: &str = "this test of Zeek's drops the packets of connections (NetControl) after the first ones";
-const FIN_DATA: &str = "the data of a FIN is counted as sent before";
+const SYNS_NUMBER: &str = "a RST with the SYN's own number, one below what its receiver expects: it is not taken";
 const NEGATIVE: &str = "fractions of more than a second: tshark takes them for negative times";
 
 #[derive(Deserialize)]
