@@ -282,6 +282,10 @@ impl Half {
             SegmentKind::Rst => {}
             SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
                 if !is_first && !before.has_of(Mark::FinSent, role) {
+                    // Data on the SYN that its answer did not acknowledge was not taken: the stream begins again there.
+                    if in_handshake && segment.seq.before(next_seq) && segment.seq == peer.acked.get() {
+                        self.next_seq.set(segment.seq);
+                    }
                     if segment.seq.after(self.next_seq.get()) {
                         self.gap_end.set(segment.seq);
                     }

@@ -42,7 +42,10 @@ pub(super) fn on_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         let repeats = segment.seq == sent.sender.isn.get();
         let answered = word.has_of(Mark::IsnSeen, from.opposite());
         return match (repeats, answered, from) {
-            (true, _, _) if sent.doubles_syn() => Verdict::accept(word, Note::FramesDoubled),
+            // Without the data that the first one brought it is another segment (Fast Open given up).
+            (true, _, _) if sent.doubles_syn() && segment.end() == sent.sender.next_seq.get() => {
+                Verdict::accept(word, Note::FramesDoubled)
+            }
             (true, false, Role::Originator) => Verdict::accept(word.with(Mark::SynRepeated), Note::SynRepeated),
             (true, _, _) => Verdict::accept(word.with(Mark::SynRepeated), Note::LateSyn),
             // A new attempt on the same ports, before the first was answered.

@@ -68,6 +68,32 @@ fn data_on_the_syn_that_was_not_taken_comes_again() {
     talk.expect_history("SThD");
 }
 
+/// RFC 7413, section 4.2.2: a server that does not take the data acknowledges the SYN alone, and the client begins again.
+#[test]
+fn a_stream_begins_again_after_data_on_the_syn_that_was_not_taken() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.fast_open().syn_data(1000, 100);
+    server.syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    client.fin(1001, 5001);
+    talk.expect(FinWait1, CloseWait);
+    server.fin(5001, 1002);
+    client.ack(1002, 5002);
+    talk.expect(TimeWait, Closed);
+    talk.expect_notes([Note::SynWithData, Note::FastOpen, Note::ThreeSegmentClose]);
+}
+
+/// Linux gives Fast Open up at once when the answer makes no sense, and sends its SYN again without data.
+#[test]
+fn a_syn_again_at_once_without_its_data_is_no_doubled_frame() {
+    let talk = Talk::new();
+    let (client, _) = talk.peers();
+    client.fast_open().syn_data(1000, 100);
+    client.syn(1000);
+    talk.expect_notes([Note::SynRepeated, Note::SynWithData, Note::FastOpen]);
+}
+
 #[test]
 fn data_on_a_syn_without_the_option_is_no_fast_open() {
     let talk = Talk::new();

@@ -25,7 +25,7 @@ use super::{
     bpf::{self, Plain},
     clock,
     maps::{PinnedMap, PinnedMaps},
-    sockets,
+    sockets::{self, Listening},
 };
 use crate::snapshot::Key;
 
@@ -43,6 +43,8 @@ struct Candidate {
     /// Its ends, the local one first; both ways round where both are local.
     ends: (SocketAddr, SocketAddr),
     is_loopback: bool,
+    /// A handshake that a listener may go on with although it keeps no socket for it: SYN cookies.
+    may_be_cookie: bool,
     interface: Option<u32>,
 }
 
@@ -71,6 +73,10 @@ pub fn reconcile(maps: &PinnedMaps, sweep: &OwnedFd) -> anyhow::Result<usize> {
             let is_there = there.contains(&(one, other)) || candidate.is_loopback && there.contains(&(other, one));
             !is_there
         }));
+    }
+    if gone.iter().any(|candidate| candidate.may_be_cookie) {
+        let listening: Listening = sockets::listeners()?.iter().collect();
+        gone.retain(|candidate| !candidate.may_be_cookie || !listening.takes(candidate.ends.0));
     }
     for candidate in &gone {
         run(sweep, &candidate.frame).context("cannot run the sweep program")?;
@@ -132,6 +138,7 @@ where
         frame,
         ends: (one.into(), other.into()),
         is_loopback: matches!(word.locality(), Locality::Loopback),
+        may_be_cookie: local == Role::Responder && word.phase() == Phase::HalfOpen,
         interface: Some(tap >> 1).filter(|&index| index != 0),
     }
 }
@@ -153,8 +160,7 @@ fn is_due(word: Word, flow: &Flow, now_ns: u64) -> bool {
     }
     match word.phase() {
         Phase::Closed => false,
-        // A server's half-open flow may have no socket by intent: SYN cookies.
-        Phase::HalfOpen => is_in(&[State::SynSent]) && silent_ns >= 2 * SECOND_NS,
+        Phase::HalfOpen => is_in(&[State::SynSent, State::SynReceived]) && silent_ns >= 2 * SECOND_NS,
         // Ended by its timer, unless there were too many.
         Phase::TimeWait => {
             let waited_ns = now_ns.saturating_sub(flow.times.changed_ns.get());
@@ -200,7 +206,21 @@ mod tests {
     }
 
     #[test]
-    fn a_request_socket_is_never_asked_for() {
-        assert!(!is_asked_for([None, Some(State::SynReceived)], 30));
+    fn a_handshake_that_a_listener_may_go_on_with_is_marked() {
+        let key = tcp_observer_common::flow::FlowKey4 {
+            low_addr: [u32::from_ne_bytes([192, 0, 2, 1])],
+            high_addr: [u32::from_ne_bytes([192, 0, 2, 2])],
+            low_port: 40000,
+            high_port: 443,
+        };
+        for (states, may_be_cookie) in
+            [([None, Some(State::SynReceived)], true), ([None, Some(State::Established)], false)]
+        {
+            let word = adopted(Sockets { originator: Side::Low, states }).unwrap();
+            let flow = Flow::adopted(word, SECOND_NS, SECOND_NS);
+            let candidate = candidate(&key, &flow, word, request::GONE_IPV4);
+            assert_eq!(candidate.may_be_cookie, may_be_cookie);
+            assert_eq!(candidate.ends.0, "192.0.2.2:443".parse().unwrap());
+        }
     }
 }

@@ -20,6 +20,8 @@ pub const fn announced(ethertype: u16) -> Option<Header> {
         0x8100 | 0x88a8 | 0x9100 => Header::Tag,
         0x8847 | 0x8848 => Header::Mpls,
         0x8864 => Header::PppoeSession,
+        0x88e7 => Header::BackboneTag,
+        0x8926 => Header::VnTag,
         // A length, or the number for lengths that are none (jumbo frames).
         0..MIN_ETHERTYPE | 0x8870 => Header::Llc,
         _ => return None,
@@ -36,6 +38,18 @@ pub fn ethertype(packet: Packet<'_>) -> Next {
 pub fn tag(packet: Packet<'_>, tags: &mut Tags) -> Next {
     tags.push(load_u16(packet, 0)?);
     Ok((Header::Ethertype, 2))
+}
+
+/// A provider backbone's service tag (IEEE 802.1ah): four bytes, then a customer's Ethernet frame.
+pub fn backbone_tag(packet: Packet<'_>) -> Next {
+    let [_, _, _, _] = load(packet, 0)?;
+    Ok((Header::Ethertype, 4 + ADDRESSES_BYTES))
+}
+
+/// A virtual interface's tag (IEEE 802.1BR's predecessor), four bytes before an ethertype.
+pub fn vn_tag(packet: Packet<'_>) -> Next {
+    let [_, _, _, _] = load(packet, 0)?;
+    Ok((Header::Ethertype, 4))
 }
 
 /// A stack of labels (RFC 3032), the last of which is marked as such. Nothing says what follows; IP's first four bits

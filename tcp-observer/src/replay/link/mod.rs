@@ -35,6 +35,8 @@ pub enum Header {
     TokenRing,
     Fddi,
     PppoeSession,
+    BackboneTag,
+    VnTag,
     Ppp,
     /// PPP or Cisco's HDLC: the first byte tells.
     SerialPpp,
@@ -118,6 +120,8 @@ impl Header {
             Self::Docsis => ethernet::docsis(packet),
             Self::Mpacket => ethernet::mpacket(packet),
             Self::PppoeSession => serial::pppoe_session(packet),
+            Self::BackboneTag => ethernet::backbone_tag(packet),
+            Self::VnTag => ethernet::vn_tag(packet),
             Self::Ppp => serial::ppp(packet),
             Self::SerialPpp => serial::serial_ppp(packet),
             Self::FrameRelay => serial::frame_relay(packet),
