@@ -1,7 +1,7 @@
 //! The record of one flow as it lies in a table: the state word, its story, a half for each direction, and the times
 //! that only transitions touch.
 //!
-//! Who writes what: the [`Word`](super::Word) and the [`Story`] change by compare-and-exchange only; each [`Half`] is
+//! Who writes what: the [`Word`] and the [`Story`] change by compare-and-exchange only; each [`Half`] is
 //! written by the segments of its own direction and read by the other; the [`Times`] are written by whoever won the
 //! exchange that they belong to, or, for a repetition that leaves the word as it is, by the segment that repeats. All
 //! fields are cells, since a table hands out shared references. Copies that userspace takes may catch a half between

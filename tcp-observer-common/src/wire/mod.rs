@@ -52,7 +52,7 @@ pub struct Parsed<A> {
     pub side: Side,
     /// What it says, but for its options.
     pub segment: Segment,
-    /// For [`options`].
+    /// For [`options()`].
     pub options: OptionsSpan,
 }
 

@@ -3,7 +3,7 @@
 //! Readers do not depend on it ([`settled_at`](tcp_observer_common::conn::Flow::settled_at) shows them the same), but
 //! counters of timeouts and the room in the tables do. The half-open tables are small and turn over fast; the others
 //! can be swept more rarely. Between two sweeps the quiet flows are compared with the kernel's sockets
-//! ([`reconcile`](super::reconcile)). It runs on a thread of its own, since a sweep of a full table keeps it busy for a while.
+//! ([`reconcile`]). It runs on a thread of its own, since a sweep of a full table keeps it busy for a while.
 
 use std::{
     io,
