@@ -1,4 +1,4 @@
-//! Captures that nobody here has made, compared stream by stream with what tshark and Zeek say of them.
+//! Captures that nobody here has made, compared stream by stream with what tshark, Zeek, Suricata and conntrack say of them.
 //!
 //! They lie beside the checkout, in `../shared/traces`, or where `TCP_OBSERVER_TRACES` says; without them this is
 //! skipped. What differs is listed with its reason, and a difference that has gone must leave the list.
@@ -8,9 +8,9 @@
 //! with other scripts and other ends, one of their rows has to be ours.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -19,7 +19,7 @@ use tcp_observer::{
     replay::{self, Options},
     snapshot::{Endpoint, FlowRecord},
 };
-use tcp_observer_common::conn::{How, Initiator};
+use tcp_observer_common::conn::{How, Initiator, Outcome, State};
 
 /// What is not as it is there: file, tshark's number of the stream, what differs, and why.
 const EXCEPTIONS: &[(&str, usize, &str, &str)] = &[
@@ -31,6 +31,21 @@ const EXCEPTIONS: &[(&str, usize, &str, &str)] = &[
     ("zeek--ftp--ipv6.pcap", 3, "completeness", FTP),
     ("zeek--tcp--syn-then-rst.pcap", 0, "RSTs", SYNS_NUMBER),
     ("zeek--tcp--syn-then-ack-then-rst.pcap", 0, "RSTs", SYNS_NUMBER),
+    ("zeek--tcp--syn-then-ack-then-rst.pcap", 0, "conntrack", SYNS_NUMBER),
+    (
+        "zeek--smtp.pcap",
+        0,
+        "conntrack",
+        "the FINs crossed, so that the close was never half; conntrack takes any ACK after a FIN for one of it",
+    ),
+    ("zeek--tls--irc-starttls.pcap", 0, "conntrack", "the second FIN came after the RST, and there is no path back"),
+    (
+        "suricata--stream-async--http--stream-async-6063-srv-01--http-request-header-async-srv.pcap",
+        0,
+        "conntrack",
+        "conntrack takes an ACK of the FIN's own sender for the other end's",
+    ),
+    ("tcpdump--tfo-5c1fa7f9ae91.pcap", 2, "conntrack", "the FIN of an attempt that was given up: conntrack ignores it"),
     ("zeek--smtp.pcap", 0, "Zeek", DROPPED),
     ("zeek--smtp.pcap", 2, "Zeek", DROPPED),
     (
@@ -69,6 +84,64 @@ struct Expected {
     file: String,
     tshark: Vec<Stream>,
     zeek: Vec<Row>,
+    suricata: Vec<SuricataFlow>,
+    conntrack: BTreeMap<String, Vec<String>>,
+}
+
+/// What Suricata's flow log says of a connection, as far as its tests check it. `-` is anything.
+#[derive(Deserialize)]
+struct SuricataFlow {
+    src_port: String,
+    dest_port: String,
+    #[serde(rename = "flow.pkts_toserver")]
+    packets_to_server: String,
+    #[serde(rename = "flow.pkts_toclient")]
+    packets_to_client: String,
+    #[serde(rename = "tcp.state")]
+    state: String,
+}
+
+impl SuricataFlow {
+    fn is_of(&self, flow: &FlowRecord) -> bool {
+        let is = |text: &str, port: u16| text == "-" || text == port.to_string();
+        is(&self.src_port, flow.originator.port) && is(&self.dest_port, flow.responder.port)
+    }
+}
+
+/// Suricata has one state for a whole connection, and "closed" from the ACK of the second FIN on.
+fn suricata_state(flow: &FlowRecord) -> &'static str {
+    let is_ended = |end: &Endpoint| matches!(end.state, Some(State::TimeWait | State::Closed));
+    match flow.handshake.outcome {
+        Outcome::InProgress if flow.responder.isn.is_none() => "syn_sent",
+        Outcome::InProgress => "syn_recv",
+        _ if is_ended(&flow.originator) && is_ended(&flow.responder) => "closed",
+        _ if [&flow.originator, &flow.responder].iter().any(|end| end.state == Some(State::FinWait1)) => "fin_wait1",
+        _ => "established",
+    }
+}
+
+/// The states that Linux's conntrack goes through for what this record tells of (nf_conntrack_proto_tcp.c).
+fn conntrack_path(flow: &FlowRecord) -> Vec<&'static str> {
+    let mut path = Vec::new();
+    let outcome = flow.handshake.outcome;
+    if outcome == Outcome::NotSeen || flow.originator.isn.is_none() {
+        // Picked up in the middle, also with a SYN-ACK.
+        path.push("+ESTABLISHED");
+    } else {
+        path.push("+SYN_SENT");
+        path.extend(flow.responder.isn.map(|_| "SYN_RECV"));
+        path.extend((outcome == Outcome::Completed).then_some("ESTABLISHED"));
+    }
+    let fins = [&flow.originator, &flow.responder].into_iter().filter(|end| end.fin).count();
+    path.extend((fins > 0).then_some("FIN_WAIT"));
+    path.extend(flow.half_close_ns.map(|_| "CLOSE_WAIT"));
+    path.extend((fins == 2).then_some("LAST_ACK"));
+    match flow.close.how {
+        Some(How::Rst) => path.push("CLOSE"),
+        Some(How::Fin | How::Simultaneous) if fins == 2 && suricata_state(flow) == "closed" => path.push("TIME_WAIT"),
+        _ => {}
+    }
+    path
 }
 
 /// A row of Zeek's log of connections. Some of its tests print nothing but how the connection went.
@@ -163,8 +236,27 @@ fn is_near(ns: Option<u64>, seconds: f64) -> bool {
     ns.is_some_and(|ns| (ns as f64 - seconds * 1e9).abs() < 2.0)
 }
 
+/// The path by which conntrack's test has its connection between these two, if it has one. Loopback addresses went
+/// through as others.
+fn conntracks<'e>(expected: &'e Expected, ends: &BTreeSet<SocketAddr>) -> Option<Vec<&'e str>> {
+    let passed = |end: &SocketAddr| match end.ip() {
+        IpAddr::V4(ip) if ip.is_loopback() => {
+            let [_, b, c, d] = ip.octets();
+            SocketAddr::new(Ipv4Addr::new(9, b, c, d).into(), end.port())
+        }
+        _ => *end,
+    };
+    let ends: BTreeSet<_> = ends.iter().map(passed).collect();
+    let found = expected.conntrack.iter().find(|(tuple, _)| {
+        let (one, other) = tuple.split_once('>').expect("from > to");
+        BTreeSet::from([address(one), address(other)]) == ends
+    });
+    found.map(|(_, path)| path.iter().map(String::as_str).collect())
+}
+
 /// What differs between a stream and the records of its endpoints, each by its name.
-fn differences(stream: &Stream, rows: &[Row], flows: &[FlowRecord]) -> Vec<(&'static str, String)> {
+fn differences(stream: &Stream, expected: &Expected, flows: &[FlowRecord]) -> Vec<(&'static str, String)> {
+    let rows = &expected.zeek;
     let (client, server) = (address(&stream.client), address(&stream.server));
     let found: Vec<_> = flows.iter().filter(|flow| ends(flow) == BTreeSet::from([client, server])).collect();
     let [flow] = found[..] else {
@@ -231,11 +323,19 @@ fn differences(stream: &Stream, rows: &[Row], flows: &[FlowRecord]) -> Vec<(&'st
     if !theirs.is_empty() && !theirs.contains(&ours) {
         check("Zeek", &ours, &theirs);
     }
+    if let Some(path) = conntracks(expected, &ends(flow)) {
+        check("conntrack", &conntrack_path(flow), &path);
+    }
+    for theirs in expected.suricata.iter().filter(|theirs| theirs.is_of(flow)) {
+        let packets = [flow.originator.packets.to_string(), flow.responder.packets.to_string()];
+        check("Suricata's packets", &packets, &[&theirs.packets_to_server, &theirs.packets_to_client]);
+        check("Suricata's state", &suricata_state(flow), &theirs.state);
+    }
     differences
 }
 
 #[test]
-fn every_stream_is_what_tshark_and_zeek_make_of_it() {
+fn every_stream_is_what_independent_tools_make_of_it() {
     let Ok(expected) = fs::read_to_string(traces().join("expected.jsonl")) else {
         eprintln!("skipped: there are no captures in ../shared/traces beside this checkout");
         return;
@@ -243,14 +343,15 @@ fn every_stream_is_what_tshark_and_zeek_make_of_it() {
     let mut wrong = Vec::new();
     let (mut compared, mut with_zeek) = (0, 0);
     for line in expected.lines() {
-        let Expected { file, tshark, zeek } = serde_json::from_str(line).expect("a line for each file");
-        let replay = replay::read(&traces().join(&file), &Options::default()).expect("a capture");
+        let expected: Expected = serde_json::from_str(line).expect("a line for each file");
+        let Expected { file, tshark, zeek, .. } = &expected;
+        let replay = replay::read(&traces().join(file), &Options::default()).expect("a capture");
         let flows = replay.into_snapshot().flows;
         let streams: Vec<_> = tshark.iter().map(|s| BTreeSet::from([address(&s.client), address(&s.server)])).collect();
         for flow in &flows {
             assert!(streams.contains(&ends(flow)), "{file}: tshark has no stream between {:?}", ends(flow));
         }
-        for row in &zeek {
+        for row in zeek {
             let is_there = streams.iter().any(|ends| row.is_between(ends));
             assert!(is_there, "{file}: tshark has no stream of Zeek's {:?}", row.ends());
             assert!(row.ends().is_some() || streams.len() == 1, "{file}: a row without addresses is of any stream");
@@ -258,7 +359,7 @@ fn every_stream_is_what_tshark_and_zeek_make_of_it() {
         for (index, stream) in tshark.iter().enumerate() {
             compared += 1;
             with_zeek += usize::from(zeek.iter().any(|row| row.is_between(&streams[index])));
-            let differences = differences(stream, &zeek, &flows);
+            let differences = differences(stream, &expected, &flows);
             let excepted: Vec<_> = (EXCEPTIONS.iter())
                 .filter(|&&(of, number, _, _)| (of, number) == (file.as_str(), index))
                 .map(|&(_, _, what, _)| what)
