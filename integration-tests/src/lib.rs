@@ -19,6 +19,7 @@ pub mod pair;
 pub mod run;
 pub mod scene;
 pub mod ss;
+pub mod stack;
 pub mod tcp_info;
 pub mod traffic;
 pub mod wait;
