@@ -215,10 +215,13 @@ pub fn observe_quote<A: Address, E: Host + Family<A>>(host: &E, quote: &Quote<A>
         return Err(Skip::Contended);
     }
     flow.times.changed_ns.set(host.precise_ns());
-    flow.story.add(host, Story::unreachable_bits(quote.reason));
     host.add(place::unreachable(quote.reason), 1);
     count(host, Note::Unreachable);
-    tally::attempt(host, after, quote.key.port(after.side_of(Role::Responder)), Outcome::Unreachable);
+    // A sender that tries on meets the same error again: one attempt.
+    if !flow.story.has(Note::Unreachable) {
+        flow.story.add(host, Story::unreachable_bits(quote.reason));
+        tally::attempt(host, after, quote.key.port(after.side_of(Role::Responder)), Outcome::Unreachable);
+    }
     Ok(())
 }
 
