@@ -264,7 +264,7 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, si
         return false;
     }
     half.count(segment, now_ns);
-    half.advance(segment);
+    half.advance_in_order(segment);
     host.add(place::segments(tap.direction(), kind), u64::from(segment.wire_segments));
     true
 }
