@@ -28,6 +28,8 @@ pub struct Frame {
     pub seq: u32,
     pub ack: u32,
     pub flags: u8,
+    /// The ninth flag, AE (RFC 9768).
+    pub accurate_ecn: bool,
     pub window: u16,
     /// TCP options, padded here to whole words.
     pub tcp_options: Vec<u8>,
@@ -55,6 +57,7 @@ impl Frame {
             seq,
             ack,
             flags,
+            accurate_ecn: false,
             window: 65_000,
             tcp_options: Vec::new(),
             payload: Vec::new(),
@@ -129,7 +132,8 @@ impl Frame {
         tcp.extend(self.destination.port().to_be_bytes());
         tcp.extend(self.seq.to_be_bytes());
         tcp.extend(self.ack.to_be_bytes());
-        tcp.extend([(((20 + options.len()) / 4) << 4) as u8, self.flags]);
+        let data_offset = (((20 + options.len()) / 4) << 4) as u8;
+        tcp.extend([data_offset | u8::from(self.accurate_ecn), self.flags]);
         tcp.extend(self.window.to_be_bytes());
         tcp.extend([0; 4]);
         tcp.extend(options);

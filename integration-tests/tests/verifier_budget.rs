@@ -8,16 +8,16 @@ use tcp_observer_common::abi::program;
 
 /// The kernel gives up at a million. Twice what Linux 6.18 takes is what a change may cost unnoticed.
 const BOUNDS: [(&str, u32); 10] = [
-    (program::XDP_INGRESS, 415_000),
-    (program::XDP_INGRESS_GENERIC, 415_000),
-    (program::TC_INGRESS, 480_000),
-    (program::TC_EGRESS, 480_000),
-    (program::TC_INGRESS_L3, 170_000),
-    (program::TC_EGRESS_L3, 170_000),
-    (program::XDP_UNSTEADY, 310_000),
-    (program::XDP_UNSTEADY_GENERIC, 310_000),
-    (program::TC_UNSTEADY, 310_000),
-    (program::SWEEP, 80_000),
+    (program::XDP_INGRESS, 125_000),
+    (program::XDP_INGRESS_GENERIC, 125_000),
+    (program::TC_INGRESS, 190_000),
+    (program::TC_EGRESS, 190_000),
+    (program::TC_INGRESS_L3, 70_000),
+    (program::TC_EGRESS_L3, 70_000),
+    (program::XDP_UNSTEADY, 280_000),
+    (program::XDP_UNSTEADY_GENERIC, 280_000),
+    (program::TC_UNSTEADY, 280_000),
+    (program::SWEEP, 116_000),
 ];
 
 #[test]
@@ -50,7 +50,6 @@ fn no_chain_of_calls_takes_more_stack_than_linux_6_1_has() {
         println!("{chain}");
         assert!(chain.bytes() <= stack::MOST, "too deep: {chain}");
     }
-    // That calls are followed: the state machine is a function of its own.
-    let machine = |chain: &&stack::Chain| chain.0.iter().any(|(name, _)| name == "conn_next");
-    assert_eq!(chains.iter().filter(machine).count(), 3, "one for each kind: {chains:?}");
+    // That calls are followed: what is off the shortest path goes through several functions.
+    assert_eq!(chains.iter().filter(|chain| chain.0.len() >= 3).count(), 3, "one for each kind: {chains:?}");
 }

@@ -4,7 +4,7 @@
 use crate::{
     conn::{Flow, Half, Story, Times, Word},
     counters::Counters,
-    flow::{FlowKey4, FlowKey6},
+    flow::{FlowKey, FlowKey4, FlowKey6, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
 };
@@ -56,6 +56,35 @@ pub mod map {
     /// ARRAY of one u64: the time in nanoseconds, where [`CLOCK_INJECTED`](super::CLOCK_INJECTED) is set. Tests only.
     pub const CLOCK: &str = "CLOCK";
 }
+
+/// What the sweep is asked for: one byte of the frame that it is run on, after room for an Ethernet header.
+pub mod request {
+    /// Where that byte is.
+    pub const AT: usize = 14;
+    /// Go through the half-open tables.
+    pub const HALF_OPEN: u8 = 1;
+    /// Go through all tables.
+    pub const ALL: u8 = 2;
+    /// End one flow, whose local sockets are gone: a [`Gone`](super::Gone) follows.
+    pub const GONE_IPV4: u8 = 3;
+    pub const GONE_IPV6: u8 = 4;
+    /// Where it begins.
+    pub const GONE_AT: usize = 16;
+    /// How long the frame is.
+    pub const BYTES: usize = 80;
+}
+
+/// A flow as the agent has found it before it learnt that its local sockets are gone.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Gone<A> {
+    /// The bits of its word.
+    pub word: u64,
+    pub last_seen_ns: u64,
+    pub key: FlowKey<A>,
+}
+
+const _: () = assert!(request::GONE_AT + size_of::<Gone<Ipv6>>() <= request::BYTES);
 
 /// Load-time global (u8): read the time from [`map::CLOCK`] instead of the kernel's clock.
 pub const CLOCK_INJECTED: &str = "CLOCK_INJECTED";

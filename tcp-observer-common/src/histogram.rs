@@ -128,6 +128,7 @@ mod tests {
                 (0..PORT_LABELS).for_each(|slot| take(by_port(slot, part, role)));
             }
         }
+        Locality::ALL.iter().for_each(|&role| take(half_close(role)));
         assert!(seen.iter().all(|&taken| taken));
     }
 }

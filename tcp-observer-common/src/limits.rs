@@ -22,7 +22,8 @@ pub struct Limits {
     pub established_ns: u64,
     /// Silence while a FIN is unacknowledged: Linux repeats at most every 120 s (`TCP_RTO_MAX`).
     pub closing_ns: u64,
-    /// Silence in FIN-WAIT-2: `tcp_fin_timeout`, for a socket that nobody holds any more.
+    /// Silence in FIN-WAIT-2: `tcp_fin_timeout`, for a socket that nobody holds any more. Where the socket table can be
+    /// asked, it tells such a one from a live half-close, and no silence ends either.
     pub fin_wait_2_ns: u64,
     /// TIME-WAIT of this host: 60 s on Linux, not tunable (`TCP_TIMEWAIT_LEN`).
     pub local_time_wait_ns: u64,

@@ -32,6 +32,7 @@ use crate::{
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
     segment::{Segment, SegmentKind},
+    seq::SeqNum,
     verifier::forget,
     wire::Quote,
 };
@@ -101,6 +102,14 @@ pub trait Family<A> {
     {
         attempt(self, key, sighting)
     }
+    /// Begins a flow with its first segment. A method likewise.
+    fn start(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Done
+    where
+        Self: Host + Sized,
+        A: Address,
+    {
+        start(self, key, sighting, over)
+    }
 }
 
 /// What the observer needs of the place it runs in.
@@ -123,14 +132,21 @@ pub trait Host {
     /// The counter slot of a responder's port. With `claim` a free slot is given to a port that has none.
     fn port_slot(&self, port: u16, claim: bool) -> usize;
     /// Counts what a transition means. A method, so that the kernel can make it a function of its own.
-    fn account(&self, transition: Transition, times: &Times)
+    fn account(&self, transition: &Transition, times: &Times)
     where
         Self: Sized,
     {
-        tally::transition(self, transition, times);
+        tally::transition(self, *transition, times);
     }
     /// Whether flows begin with any segment, as one wants it of a capture, or only with those that a live flow sends.
     fn keeps_all(&self) -> bool;
+    /// [`carry_out`]. A method, so that the kernel can make it a function of its own.
+    fn carry_out(&self, flow: &Flow, segment: &Segment, transition: &Transition)
+    where
+        Self: Sized,
+    {
+        carry_out(self, flow, segment, transition);
+    }
     /// Tells a flow's story on. A method, so that the kernel can make it a function of its own.
     fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged)
     where
@@ -142,16 +158,23 @@ pub trait Host {
     fn scratch(&self) -> Option<&Flow>;
 }
 
-/// One change of a flow's word.
+/// One accepted segment, and what it has made of a flow's word. Without padding: the kernel passes it by address, and
+/// the verifier asks for every byte.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Transition {
     pub before: Word,
     pub after: Word,
+    pub now_ns: u64,
+    /// The number after the highest one that the sender was seen to send before.
+    pub next_seq: SeqNum,
+    pub responder_port: u16,
     /// Who sent the segment.
     pub from: Role,
     pub note: Note,
-    pub responder_port: u16,
 }
+
+const _: () = assert!(size_of::<Transition>() == 32);
 
 /// How often a segment looks its flow up again, when other CPUs change it meanwhile.
 const ATTEMPTS: u32 = 4;
@@ -255,7 +278,7 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, si
     let is_expected = half.tap.get() == tap.0
         && half.next_seq.get() == segment.seq
         && half.letters.get() & letter != 0
-        && !half.window_is_zero();
+        && half.is_undisturbed();
     if !is_expected || !flow.word.load().is_steady() {
         return false;
     }
@@ -276,7 +299,7 @@ pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sigh
     let is_settled = settled.is_some();
     let done = match settled.or_else(|| host.half_open().find(key)) {
         Some(flow) => update(host, key, &flow, is_settled, sighting),
-        None => start(host, key, sighting, Note::Nothing),
+        None => host.start(key, sighting, Note::Nothing),
     };
     if matches!(done, Done::Updated) {
         let Sighting { segment, tap, .. } = sighting;
@@ -320,7 +343,8 @@ fn update<A: Address, E: Host + Family<A>>(
         Verdict::stale(Note::NonsenseFlags)
     };
     let note = Note::from_bits(forget(verdict.note() as u64) as u8);
-    let judged = Judged { word, from, note };
+    let next_seq = half.next_seq.get();
+    let judged = Judged { word, from, note, next_seq };
     let after = match verdict.decision() {
         Decision::Accept(after) => after.with_of(Mark::Seen, from),
         Decision::Stale => {
@@ -329,7 +353,7 @@ fn update<A: Address, E: Host + Family<A>>(
                 return Done::Skipped(Skip::Stale);
             }
             host.tell(flow, segment, judged);
-            half.count(segment, now_ns);
+            half.sight(segment, now_ns);
             return Done::Skipped(if matches!(note, Note::NonsenseFlags) { Skip::BadFlags } else { Skip::Stale });
         }
         Decision::Reincarnate => return reincarnate(host, key, flow, judged, is_settled, sighting),
@@ -338,7 +362,6 @@ fn update<A: Address, E: Host + Family<A>>(
     let from = word.role_of(side);
     // The end of the stream before the word that says it has one: an acknowledgement of the last data, on another CPU
     // at this moment, must not be taken for one of the FIN.
-    let next_seq = half.next_seq.get();
     if matches!(kind, SegmentKind::Fin) {
         half.next_seq.set(segment.end());
     }
@@ -348,13 +371,22 @@ fn update<A: Address, E: Host + Family<A>>(
     }
     // The first that is seen of this direction; or the path has changed, or this hook lies before the other one.
     half.tap.set(tap.0);
-    host.tell(flow, segment, Judged { word, from, note });
-    let peer_last_ns = peer.last_seen_ns.get();
-    half.note(word, from, segment, note, peer, now_ns);
-    flow.times.note(word, after, note, peer_last_ns, now_ns);
     let responder_port = key.port(after.side_of(Role::Responder));
-    host.account(Transition { before: word, after, from, note, responder_port }, &flow.times);
+    host.carry_out(flow, segment, &Transition { before: word, after, now_ns, next_seq, responder_port, from, note });
     if after.is_settled() && !is_settled { settle(host, key, flow) } else { Done::Updated }
+}
+
+/// Writes down what a transition, which the flow's word says already, leaves behind: story, half, times and counters.
+#[inline(always)]
+pub fn carry_out<H: Host>(host: &H, flow: &Flow, segment: &Segment, transition: &Transition) {
+    let &Transition { before, after, now_ns, next_seq, from, note, .. } = transition;
+    host.tell(flow, segment, Judged { word: before, from, note, next_seq });
+    let side = before.side_of(from);
+    let (half, peer) = (flow.half(side), flow.half(side.opposite()));
+    let peer_last_ns = peer.last_seen_ns.get();
+    half.note(before, from, segment, note, next_seq, peer, now_ns);
+    flow.times.note(before, after, note, peer_last_ns, now_ns);
+    host.account(transition, &flow.times);
 }
 
 /// Whether a segment that another hook than its direction's own has seen is no copy: it says what was not said yet.
@@ -389,7 +421,7 @@ fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Fl
 
 /// A segment of a flow that is not known. `over` is what to note of a flow that was there before.
 #[inline(always)]
-fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Done {
+pub fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Done {
     let Sighting { side, segment, tap } = sighting;
     let Some((word, note)) = begin(key, side, segment, host.keeps_all()) else {
         let is_nonsense = !segment.flags.are_plausible();
@@ -406,9 +438,16 @@ fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: 
     };
     fresh.start(word, side, segment, now_ns, tap.0);
     let note = if matches!(over, Note::Nothing) { note } else { over };
-    host.tell(fresh, segment, Judged { word: Word::fresh(0).with_roles_of(word), from: word.role_of(side), note });
+    // Counted only once it has room.
+    fresh.story.add(host, note.bit() & !Note::Nothing.bit());
+    let told = Word::fresh(0).with_roles_of(word);
+    let judged = Judged { word: told, from: word.role_of(side), note: Note::Nothing, next_seq: segment.seq };
+    host.tell(fresh, segment, judged);
     match host.half_open().insert(key, fresh) {
-        Ok(()) => Done::Updated,
+        Ok(()) => {
+            count(host, note);
+            Done::Updated
+        }
         Err(Refusal::Exists) => Done::Again,
         Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
     }
@@ -433,7 +472,7 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
     let Judged { word, note, .. } = judged;
     let mut started = Done::Updated;
     if is_settled {
-        started = start(host, key, sighting, note);
+        started = host.start(key, sighting, note);
         if let Done::Skipped(_) = started {
             return started;
         }
@@ -451,6 +490,6 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         started
     } else {
         host.half_open().remove(key);
-        start(host, key, sighting, note)
+        host.start(key, sighting, note)
     }
 }

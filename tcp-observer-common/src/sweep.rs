@@ -4,7 +4,7 @@
 //! retired one, after which no packet touches it, and then it is removed by its key.
 
 use crate::{
-    conn::{Flow, Mark, Outcome, Phase, Role, Word},
+    conn::{Flow, Mark, Note, Outcome, Phase, Role, Word, count, without_socket},
     counters::{Eviction, TableKind, place, tally},
     flow::{Address, FlowKey},
     limits::Limits,
@@ -34,17 +34,44 @@ pub fn sweep_entry<A: Address, E: Host>(
         host.add(place::evictions(table, reason), 1);
         return true;
     }
-    let settled = flow.settled_at(now_ns, limits);
-    if settled != word && host.exchange(&flow.word, word, settled) {
-        if settled.phase() == Phase::Closed {
-            flow.times.changed_ns.set(now_ns);
-        }
-        if matches!((word.outcome(), settled.outcome()), (Outcome::InProgress, Outcome::TimedOut)) {
-            tally::attempt(host, settled, key.port(settled.side_of(Role::Responder)), Outcome::TimedOut);
-        }
-        tally::close(host, word, settled);
-    }
+    end(host, key, flow, word, flow.settled_at(now_ns, limits), now_ns);
     false
+}
+
+/// A flow as somebody has found it who then learnt that its local sockets are gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    pub word: Word,
+    pub last_seen_ns: u64,
+}
+
+/// Ends a flow whose local sockets are gone, unless something has happened to it since it was found.
+#[inline(always)]
+pub fn end_without_socket<A: Address, E: Host>(host: &E, key: &FlowKey<A>, flow: &Flow, found: Found, now_ns: u64) {
+    if flow.word.load() != found.word || flow.last_seen_ns() != found.last_seen_ns {
+        return;
+    }
+    if end(host, key, flow, found.word, without_socket(found.word), now_ns) {
+        flow.story.add(host, Note::SocketGone.bit());
+        count(host, Note::SocketGone);
+    }
+}
+
+/// Exchanges a word for the one that silence has brought about, and counts what that means.
+#[inline(always)]
+fn end<A: Address, E: Host>(host: &E, key: &FlowKey<A>, flow: &Flow, word: Word, ended: Word, now_ns: u64) -> bool {
+    if ended == word || !host.exchange(&flow.word, word, ended) {
+        return false;
+    }
+    if ended.phase() == Phase::Closed {
+        flow.times.changed_ns.set(now_ns);
+    }
+    flow.times.end_half_close(word, ended, now_ns);
+    if matches!((word.outcome(), ended.outcome()), (Outcome::InProgress, Outcome::TimedOut)) {
+        tally::attempt(host, ended, key.port(ended.side_of(Role::Responder)), Outcome::TimedOut);
+    }
+    tally::close(host, word, ended);
+    true
 }
 
 /// Why a flow with this word leaves.

@@ -16,6 +16,7 @@ use tcp_observer_common::{
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     observer::{self, Done, Family, Host, Sighting, Tap, Transition},
     segment::Segment,
+    seq::SeqNum,
     verifier::forget,
 };
 
@@ -64,14 +65,50 @@ fn attempt<A: Address>(key: *const FlowKey<A>, side: u64, segment: *const Segmen
 where
     Kernel: Family<A>,
 {
-    // SAFETY: null, or references of the only caller.
+    with_own_key(key, side, segment, tap, |key, sighting| observer::attempt(&Kernel::Packets, key, sighting))
+}
+
+/// [`observer::start`] for IPv4 as a function likewise. `side_and_over` is a bit for the side and above it the note.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn start_ipv4(key: *const FlowKey4, side_and_over: u64, segment: *const Segment, tap: u64) -> u64 {
+    start(key, side_and_over, segment, tap)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn start_ipv6(key: *const FlowKey6, side_and_over: u64, segment: *const Segment, tap: u64) -> u64 {
+    start(key, side_and_over, segment, tap)
+}
+
+#[inline(always)]
+fn start<A: Address>(key: *const FlowKey<A>, side_and_over: u64, segment: *const Segment, tap: u64) -> u64
+where
+    Kernel: Family<A>,
+{
+    let over = Note::from_bits((side_and_over >> 1) as u8);
+    with_own_key(key, side_and_over & 1, segment, tap, |key, sighting| {
+        observer::start(&Kernel::Packets, key, sighting, over)
+    })
+}
+
+/// Calls a part of the observer with a copy of the key: before 6.2 a map key may not lie in memory that a function's
+/// argument points to.
+#[inline(always)]
+fn with_own_key<A: Address>(
+    key: *const FlowKey<A>,
+    side: u64,
+    segment: *const Segment,
+    tap: u64,
+    call: impl FnOnce(&FlowKey<A>, Sighting<'_>) -> Done,
+) -> u64 {
+    // SAFETY: null, or references of the only callers.
     let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
         return packed(Done::Again);
     };
-    // Before 6.2 a map key may not lie in memory that an argument points to.
     let key = &key.clone();
-    let sighting = Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) };
-    packed(observer::attempt(&Kernel::Packets, key, sighting))
+    packed(call(key, Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) }))
 }
 
 /// [`Done`] in one register.
@@ -93,26 +130,31 @@ fn unpacked(done: u64) -> Done {
     }
 }
 
-/// [`tally::transition`] as a function with global linkage, which the verifier looks at once, whatever leads to it.
-/// `details` is the responder's port, sixteen bits for the note and one for the sender's role.
+/// [`observer::carry_out`] as a function with global linkage, which the verifier looks at once, whatever leads to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn account(before: u64, after: u64, details: u64, times: *const Times) -> u64 {
-    // SAFETY: null, or the reference of the only caller.
-    if let Some(times) = unsafe { times.as_ref() } {
-        let transition = Transition {
-            before: Word(before),
-            after: Word(after),
-            from: if details >> 32 == 0 { Role::Originator } else { Role::Responder },
-            note: Note::from_bits((details >> 16) as u8),
-            responder_port: details as u16,
-        };
-        tally::transition(&Kernel::Packets, transition, times);
+extern "C" fn carry_out(flow: *const Flow, segment: *const Segment, transition: *const Transition) -> u64 {
+    // SAFETY: null, or references of the only caller.
+    if let (Some(flow), Some(segment), Some(transition)) =
+        unsafe { (flow.as_ref(), segment.as_ref(), transition.as_ref()) }
+    {
+        observer::carry_out(&Kernel::Packets, flow, segment, transition);
     }
     0
 }
 
-/// [`tell`] likewise. `details` is a bit for the sender's role and above it the note.
+/// [`tally::transition`] likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn account(transition: *const Transition, times: *const Times) -> u64 {
+    // SAFETY: null, or references of the only caller.
+    if let (Some(transition), Some(times)) = unsafe { (transition.as_ref(), times.as_ref()) } {
+        tally::transition(&Kernel::Packets, *transition, times);
+    }
+    0
+}
+
+/// [`tell`] likewise. `details` is a bit for the sender's role, above it the note, and in its upper half the number.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, details: u64) -> u64 {
@@ -122,6 +164,7 @@ extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, 
             word: Word(word),
             from: if details & 1 == 0 { Role::Originator } else { Role::Responder },
             note: Note::from_bits((details >> 1) as u8),
+            next_seq: SeqNum((details >> 32) as u32),
         };
         tell(&Kernel::Packets, flow, segment, judged);
     }
@@ -141,15 +184,18 @@ impl Host for Kernel {
 
     #[inline(always)]
     fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged) {
-        let Judged { word, from, note } = judged;
-        story_tell(flow, segment, word.0, from as u64 | (note as u64) << 1);
+        let Judged { word, from, note, next_seq } = judged;
+        story_tell(flow, segment, word.0, from as u64 | (note as u64) << 1 | u64::from(next_seq.0) << 32);
     }
 
     #[inline(always)]
-    fn account(&self, transition: Transition, times: &Times) {
-        let Transition { before, after, from, note, responder_port } = transition;
-        let details = (from as u64) << 32 | (note as u64) << 16 | u64::from(responder_port);
-        account(before.0, after.0, details, times);
+    fn carry_out(&self, flow: &Flow, segment: &Segment, transition: &Transition) {
+        carry_out(flow, segment, transition);
+    }
+
+    #[inline(always)]
+    fn account(&self, transition: &Transition, times: &Times) {
+        account(transition, times);
     }
 
     #[inline(always)]
@@ -249,6 +295,12 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
+    fn start(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Note) -> Done {
+        let side_and_over = sighting.side as u64 | (over as u64) << 1;
+        unpacked(start_ipv4(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
     fn is_local(&self, addr: &Ipv4) -> bool {
         holds(&LOCAL_IPV4, addr)
     }
@@ -272,6 +324,12 @@ impl Family<Ipv6> for Kernel {
     #[inline(always)]
     fn attempt(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>) -> Done {
         unpacked(attempt_ipv6(key, sighting.side as u64, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
+    fn start(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Note) -> Done {
+        let side_and_over = sighting.side as u64 | (over as u64) << 1;
+        unpacked(start_ipv6(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
     }
 
     #[inline(always)]

@@ -7,12 +7,12 @@ use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{helpers::generated::bpf_for_each_map_elem, maps::HashMap, programs::TcContext};
 use tcp_observer_common::{
-    abi::Layout,
-    conn::Flow,
+    abi::{Gone, Layout, request},
+    conn::{Flow, Word},
     counters::TableKind,
     flow::{Address, FlowKey, Ipv4, Ipv6},
     observer::{Family, Host, Table},
-    sweep::sweep_entry,
+    sweep::{self, Found, sweep_entry},
 };
 
 use crate::{
@@ -27,21 +27,45 @@ struct Round {
     half_open: u64,
 }
 
-/// Sweeps the half-open tables, or all. The frame's fifteenth byte says which: 1 or 2.
+/// Does what the frame asks for: see [`request`].
 #[inline(always)]
 pub fn sweep(context: &TcContext) {
     let (start, end) = (context.data(), context.data_end());
-    if start + 15 > end {
+    if start + request::BYTES > end {
         return;
     }
     // SAFETY: just found to lie within the frame.
-    let all = unsafe { *((start + 14) as *const u8) } == 2;
+    let asked = unsafe { *((start + request::AT) as *const u8) };
     let now_ns = Kernel::Sweep.precise_ns();
+    let gone = (start + request::GONE_AT) as *const u8;
+    if asked == request::GONE_IPV4 {
+        end_without_socket::<Ipv4>(gone.cast(), now_ns);
+        return;
+    }
+    if asked == request::GONE_IPV6 {
+        end_without_socket::<Ipv6>(gone.cast(), now_ns);
+        return;
+    }
     sweep_table(&HALF_OPEN_IPV4, visit::<Ipv4>, Round { now_ns, half_open: 1 });
     sweep_table(&HALF_OPEN_IPV6, visit::<Ipv6>, Round { now_ns, half_open: 1 });
-    if all {
+    if asked == request::ALL {
         sweep_table(&FLOWS_IPV4, visit::<Ipv4>, Round { now_ns, half_open: 0 });
         sweep_table(&FLOWS_IPV6, visit::<Ipv6>, Round { now_ns, half_open: 0 });
+    }
+}
+
+/// Ends one flow; `gone` lies within the frame, as a whole.
+#[inline(always)]
+fn end_without_socket<A: Address>(gone: *const Gone<A>, now_ns: u64)
+where
+    Kernel: Family<A>,
+{
+    // SAFETY: the caller's frame is long enough; packet access need not be aligned.
+    let Gone { word, last_seen_ns, key } = unsafe { gone.read_unaligned() };
+    let host = Kernel::Sweep;
+    let settled = Family::<A>::flows(&host).find(&key);
+    if let Some(flow) = settled.or_else(|| Family::<A>::half_open(&host).find(&key)) {
+        sweep::end_without_socket(&host, &key, &flow, Found { word: Word(word), last_seen_ns }, now_ns);
     }
 }
 

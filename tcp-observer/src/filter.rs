@@ -6,9 +6,9 @@
 use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use ipnet::IpNet;
-use tcp_observer_common::conn::{Locality, Phase, State};
+use tcp_observer_common::conn::{Locality, Note, Phase, State};
 
-use crate::snapshot::{Endpoint, FlowRecord};
+use crate::snapshot::{ConnState, Endpoint, FlowRecord};
 
 /// What flows must be like.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,9 @@ pub struct Filter {
     /// Of either endpoint.
     pub addrs: Vec<Prefix>,
     pub interfaces: Vec<String>,
+    /// What was recognised.
+    pub notes: Vec<Note>,
+    pub conn_states: Vec<ConnState>,
     /// Since the flow was first seen.
     pub older_than: Option<Duration>,
 }
@@ -38,6 +41,8 @@ impl Filter {
             && any(&self.ports, has_port)
             && any(&self.addrs, has_addr)
             && any(&self.interfaces, |name| flow.interface.as_deref() == Some(name))
+            && any(&self.notes, |note| flow.notes.has(*note))
+            && any(&self.conn_states, |state| *state == flow.conn_state())
             && self.older_than.is_none_or(|age| u128::from(flow.age_ns(now_unix_ns)) >= age.as_nanos())
     }
 }
@@ -250,6 +255,19 @@ mod tests {
         assert!(!matches(Filter { roles: vec![Locality::Client], ..filter.clone() }, &server_flow()));
         assert!(!matches(Filter { interfaces: vec!["eth1".to_owned()], ..filter.clone() }, &server_flow()));
         assert!(!matches(Filter { phases: vec![Phase::TimeWait], ..filter }, &server_flow()));
+    }
+
+    #[test]
+    fn one_of_the_notes_is_enough_and_each_flow_has_one_conn_state() {
+        let mut flow = server_flow();
+        flow.notes = [Note::Keepalive, Note::FinWithData].into_iter().collect();
+        flow.history = "ShADadFf".into();
+        let noted = |notes: &[Note]| Filter { notes: notes.into(), ..Filter::default() };
+        assert!(matches(noted(&[Note::Heartbeat, Note::Keepalive]), &flow));
+        assert!(!matches(noted(&[Note::Heartbeat]), &flow));
+        let went = |states: &[ConnState]| Filter { conn_states: states.into(), ..Filter::default() };
+        assert!(matches(went(&[ConnState::S1, ConnState::Sf]), &flow));
+        assert!(!matches(went(&[ConnState::S1]), &flow));
     }
 
     #[test]

@@ -1,22 +1,21 @@
 //! `tcp-observer`: parses the command line, carries the command out, and ends with the exit code that says how it went.
 
+mod replaying;
+mod stdout;
+
 use std::{
     env,
-    io::{self, BufWriter, IsTerminal as _, Write},
+    io::{self, Write},
     process::ExitCode,
 };
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use tcp_observer::{
     agent,
-    cli::{self, Cli, Command, DetachArgs, DumpArgs, ReplayArgs, RunArgs, SummaryArgs},
+    cli::{self, Cli, Command, DetachArgs, DumpArgs, RunArgs, SummaryArgs},
     exit,
     kernel::{PinnedMaps, leftover},
-    output::{self, summary},
-    replay,
-    selection::Selection,
-    snapshot::Snapshot,
+    output::summary,
     source::Source as _,
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -26,17 +25,21 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Dump(args) => dump(args),
         Command::Summary(args) => summarize(&args),
-        Command::Replay(args) => replay(args),
+        Command::Replay(args) => replaying::replay(args),
         Command::Detach(args) => detach(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not eprintln!: that panics where stderr is closed.
-            let _ = writeln!(io::stderr(), "tcp-observer: {error:#}");
+            complain(&error);
             exit::code(&error)
         }
     }
+}
+
+fn complain(error: &anyhow::Error) {
+    // Not eprintln!: that panics where stderr is closed.
+    let _ = writeln!(io::stderr(), "tcp-observer: {error:#}");
 }
 
 fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -46,25 +49,12 @@ fn run(args: RunArgs) -> anyhow::Result<()> {
 
 fn dump(args: DumpArgs) -> anyhow::Result<()> {
     let snapshot = PinnedMaps::open(&args.pins.pin_dir)?.snapshot()?;
-    show_flows(&snapshot, &args.select.into(), args.output)
+    stdout::show_flows(&snapshot, &args.select.into(), args.output)
 }
 
 fn summarize(args: &SummaryArgs) -> anyhow::Result<()> {
     let snapshot = PinnedMaps::open(&args.pins.pin_dir)?.snapshot()?;
-    show_summary(&snapshot, args.output)
-}
-
-fn replay(args: ReplayArgs) -> anyhow::Result<()> {
-    let summary_format = args.summary_format()?;
-    let mut replay = replay::read(&args.file, &(&args).into())?;
-    let fault = replay.fault.take();
-    let snapshot = replay.into_snapshot();
-    match summary_format {
-        Some(format) => show_summary(&snapshot, format)?,
-        None => show_flows(&snapshot, &args.select.into(), args.output)?,
-    }
-    // Last, so that it is read after what could be analysed nevertheless.
-    fault.map_or(Ok(()), |fault| Err(fault.into()))
+    stdout::show(|out| summary::write(&snapshot, args.output, out))
 }
 
 fn detach(args: &DetachArgs) -> anyhow::Result<()> {
@@ -75,35 +65,7 @@ fn detach(args: &DetachArgs) -> anyhow::Result<()> {
     } else {
         format!("removed {} pins and {} attachments", removed.pins, removed.attachments)
     };
-    written(writeln!(io::stdout(), "{remark}"))
-}
-
-fn show_flows(snapshot: &Snapshot, selection: &Selection, format: output::Format) -> anyhow::Result<()> {
-    let flows = selection.of(snapshot);
-    let stdout = io::stdout().lock();
-    let bold_header = stdout.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut out = BufWriter::with_capacity(64 * 1024, stdout);
-    let result = output::write_flows(&flows, snapshot.taken_unix_ns, format, bold_header, &mut out);
-    written(result.and_then(|()| out.flush()))?;
-    if flows.is_empty() {
-        let remark = if snapshot.flows.is_empty() { "no flow is known" } else { "no flow matches" };
-        let _ = writeln!(io::stderr(), "tcp-observer: {remark}");
-    }
-    Ok(())
-}
-
-fn show_summary(snapshot: &Snapshot, format: summary::Format) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let result = summary::write(snapshot, format, &mut out);
-    written(result.and_then(|()| out.flush()))
-}
-
-/// What became of the output. Whoever reads it may have seen enough: `tcp-observer dump | head` is no failure.
-fn written(result: io::Result<()>) -> anyhow::Result<()> {
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
-        _ => Ok(()),
-    }
+    stdout::show(|out| writeln!(out, "{remark}"))
 }
 
 /// Logs to stderr: what `--log-level` says, else `$RUST_LOG`, else info.

@@ -10,7 +10,7 @@ use aya::{
 use integration_tests::{asm::NEXT, object};
 use tcp_observer::kernel::load;
 use tcp_observer_common::{
-    abi::{CLOCK_INJECTED, KEEPS_ALL, LAYOUT_HASH, Layout, Ports, map, program},
+    abi::{CLOCK_INJECTED, KEEPS_ALL, LAYOUT_HASH, Layout, Ports, map, program, request},
     conn::Flow,
     counters::{Counters, PORT_SLOTS},
     flow::{FlowKey4, FlowKey6},
@@ -114,9 +114,8 @@ impl Kernel {
     /// Runs the sweep over all tables.
     #[track_caller]
     pub fn sweep(&mut self) {
-        let mut frame = [0_u8; 64];
-        // The fifteenth byte asks for all tables.
-        frame[14] = 2;
+        let mut frame = [0_u8; request::BYTES];
+        frame[request::AT] = request::ALL;
         let program = self.program(program::SWEEP);
         let sweep: &mut SchedClassifier = program.try_into().expect("the sweep is a tc program");
         let options = TestRunOptions { data_in: Some(&frame), ..Default::default() };

@@ -33,6 +33,7 @@ pub struct Said {
     seq: u32,
     ack: u32,
     payload: usize,
+    accurate_ecn: bool,
     window: u16,
     options: Vec<u8>,
     /// So long after the one before.
@@ -43,7 +44,18 @@ pub struct Said {
 
 impl From<Plain> for Said {
     fn from((who, flags, seq, ack, payload): Plain) -> Self {
-        Self { who, flags, seq, ack, payload, window: 65_000, options: Vec::new(), after_ns: 0, quoted: None }
+        Self {
+            who,
+            flags,
+            seq,
+            ack,
+            payload,
+            accurate_ecn: false,
+            window: 65_000,
+            options: Vec::new(),
+            after_ns: 0,
+            quoted: None,
+        }
     }
 }
 
@@ -114,7 +126,13 @@ pub fn frames(segments: &[Said], client: SocketAddr, server: SocketAddr) -> Vec<
         let ack = if said.flags & ACK != 0 { to_isn.wrapping_add(said.ack) } else { 0 };
         let frame = Frame::new(from, to, said.flags, from_isn.wrapping_add(said.seq), ack).with_payload(said.payload);
         let quoted = said.quoted.map(|[v4, v6]| if client.is_ipv4() { v4 } else { v6 });
-        let frame = Frame { window: said.window, tcp_options: said.options.clone(), quoted, ..frame };
+        let frame = Frame {
+            accurate_ecn: said.accurate_ecn,
+            window: said.window,
+            tcp_options: said.options.clone(),
+            quoted,
+            ..frame
+        };
         let from = if quoted.is_some() { said.who.opposite() } else { said.who };
         Shown { from, after_ns: said.after_ns, frame }
     };
@@ -384,7 +402,7 @@ fn noted() -> Vec<Exchange> {
         alone(
             "accurate ECN",
             vec![
-                said(Client, SYN | ECE | CWR, 0, 0, 0),
+                Said { accurate_ecn: true, ..said(Client, SYN | ECE | CWR, 0, 0, 0) },
                 said(Server, SYN | ACK | CWR, 0, 1, 0),
                 said(Client, ACK, 1, 1, 0),
             ],

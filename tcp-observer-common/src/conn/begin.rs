@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     flow::{Address, FlowKey, Side},
-    segment::{Segment, SegmentKind},
+    segment::{Flags, Segment, SegmentKind},
 };
 
 /// Ports below this one are servers' by custom (IANA's system ports).
@@ -89,13 +89,13 @@ impl Flow {
         times.changed_ns.set(now_ns);
         let half = self.half(side);
         half.tap.set(tap);
-        half.isn.set(segment.seq);
-        half.gap_end.set(segment.seq);
-        half.next_seq.set(segment.end());
-        half.acked.set(segment.ack);
-        half.window_shift.set(segment.options.window_shift);
-        half.mss.set(segment.options.mss);
-        half.options.set(segment.options.present);
+        half.begin(segment);
+        if segment.flags.has(Flags::SYN) {
+            half.offer(segment);
+        }
+        if segment.flags.has(Flags::ACK) {
+            half.acknowledge(segment, true);
+        }
         half.first_ts.set(segment.options.ts_value);
         half.last_ts.set(segment.options.ts_value);
         half.note_window(segment);

@@ -39,7 +39,9 @@ impl Flow {
 #[inline(always)]
 fn patience_ns(word: Word, phase: Phase, limits: &Limits) -> u64 {
     match phase {
-        Phase::HalfOpen if word.has_of(Mark::IsnSeen, Role::Responder) => limits.unacked_synack_ns,
+        Phase::HalfOpen if !matches!(word.state(Role::Responder), State::Listen | State::Unknown) => {
+            limits.unacked_synack_ns
+        }
         Phase::HalfOpen => limits.unanswered_syn_ns,
         _ if !word.is_settled() => limits.unconfirmed_ns,
         Phase::Established => limits.established_ns,
@@ -73,7 +75,7 @@ fn time_wait_over(word: Word, role: Role, waited_ns: u64, limits: &Limits) -> Wo
 
 /// The word of a flow that silence has ended.
 #[inline(always)]
-fn given_up(word: Word) -> Word {
+pub(super) fn given_up(word: Word) -> Word {
     let word = word.with_state(Role::Originator, State::Closed).with_state(Role::Responder, State::Closed);
     match word.outcome() {
         Outcome::InProgress => word.with_outcome(Outcome::TimedOut),

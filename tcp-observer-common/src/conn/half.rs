@@ -9,6 +9,7 @@ use super::{
 use crate::{
     segment::{Flags, Options, Segment, SegmentKind},
     seq::SeqNum,
+    verifier::forget,
 };
 
 /// A direction that was silent for longer leaves the shortest path for one segment: the rhythm of its silences is what
@@ -23,6 +24,18 @@ const MAX_BEAT_BYTES: u32 = 1024;
 
 /// Among [`Half::seen`]: the last window advertised was zero.
 const WINDOW_IS_ZERO: u8 = 0x80;
+/// And: keepalive probes are out that the peer has not been seen to answer.
+const PROBING: u8 = 0x40;
+
+/// Among [`Half::options`]: the SYN asked for ECN
+/// (<https://www.rfc-editor.org/rfc/rfc3168#section-6.1.1>), and for accurate ECN
+/// (<https://www.rfc-editor.org/rfc/rfc9768#section-3.1.1>).
+const ASKS_ECN: u8 = 0x08;
+const ASKS_ACCURATE_ECN: u8 = 0x10;
+/// And: it began with data in a SYN or RST, which Zeek takes for a retransmission.
+const BEGAN_WITH_DATA: u8 = 0x20;
+/// And: it has sent an acknowledgement, so that [`Half::acked`] says something.
+const HAS_ACKNOWLEDGED: u8 = 0x40;
 
 /// What a segment adds to Wireshark's completeness: SYN 1, SYN-ACK 2, ACK 4, data 8, FIN 16, RST 32
 /// (`tcp.completeness`, packet-tcp.c).
@@ -66,7 +79,7 @@ pub struct Half {
     pub max_window: Cell<u16>,
     /// The [letters](super::Letter) of the history that this direction has, by their bits.
     pub letters: Cell<u8>,
-    /// Wireshark's completeness of this direction, [`completeness`]; above it [`WINDOW_IS_ZERO`].
+    /// Wireshark's completeness of this direction, [`completeness`]; above it [`WINDOW_IS_ZERO`] and [`PROBING`].
     pub seen: Cell<u8>,
 
     /// The initial sequence number; for a flow picked up mid-stream the first number seen.
@@ -97,7 +110,7 @@ pub struct Half {
     pub fin_retransmits: Cell<u8>,
     /// The shift of this endpoint's window scale option; [`Options::NO_SHIFT`] where it sent none.
     pub window_shift: Cell<u8>,
-    /// The options that its SYN carried, as [`Options::present`] has them.
+    /// The options that its SYN carried, as [`Options::present`] has them; above them [`ASKS_ECN`] and what follows it.
     pub options: Cell<u8>,
 }
 
@@ -153,12 +166,18 @@ impl Half {
         window_shift.set(Options::NO_SHIFT);
     }
 
-    /// Counts a segment of this direction: all that the steady state needs beside [`Self::advance_in_order`].
+    /// Counts a segment of this direction, whoever takes it for the connection's.
     #[inline(always)]
-    pub fn count(&self, segment: &Segment, now_ns: u64) {
+    pub fn sight(&self, segment: &Segment, now_ns: u64) {
         self.last_seen_ns.set(now_ns);
         self.payload_bytes.set(self.payload_bytes.get().wrapping_add(u64::from(segment.payload_bytes)));
         self.packets.set(self.packets.get().wrapping_add(u64::from(segment.wire_segments)));
+    }
+
+    /// Counts a segment that belongs to the flow: all that the steady state needs beside [`Self::advance_in_order`].
+    #[inline(always)]
+    pub fn count(&self, segment: &Segment, now_ns: u64) {
+        self.sight(segment, now_ns);
         if segment.window > self.max_window.get() {
             self.max_window.set(segment.window);
         }
@@ -185,14 +204,55 @@ impl Half {
     /// Whether data before this number may fill a gap, as far as the peer's acknowledgements say.
     #[inline(always)]
     pub(super) fn has_gap(&self, peer: &Half) -> bool {
-        peer.acked.get().before(self.gap_end.get())
+        let had_gap = self.gap_end.get() != self.isn.get();
+        had_gap && (!peer.has_acknowledged() || peer.acked.get().before(self.gap_end.get()))
+    }
+
+    /// Whether [`Self::acked`] says something.
+    #[inline(always)]
+    pub(super) fn has_acknowledged(&self) -> bool {
+        self.options.get() & HAS_ACKNOWLEDGED != 0
+    }
+
+    /// Whether its SYN asked for ECN, and for accurate ECN.
+    #[inline(always)]
+    pub(super) fn asks_ecn(&self) -> (bool, bool) {
+        (self.options.get() & ASKS_ECN != 0, self.options.get() & ASKS_ACCURATE_ECN != 0)
+    }
+
+    /// How many segments of this direction Zeek takes for retransmissions.
+    #[inline(always)]
+    pub(super) fn zeeks_retransmissions(&self) -> u32 {
+        self.retransmits.get().saturating_add(u32::from(self.began_with_data()))
+    }
+
+    #[inline(always)]
+    pub(super) fn began_with_data(&self) -> bool {
+        self.options.get() & BEGAN_WITH_DATA != 0
+    }
+
+    /// Notes that it began with data in a segment that carries none as a rule.
+    #[inline(always)]
+    pub(super) fn begin_with_data(&self) {
+        self.options.set(self.options.get() | BEGAN_WITH_DATA);
     }
 
     /// Writes what a segment leaves that was accepted with `note`, where the flow's word was `before`, `role` is this
-    /// half's, and `peer` the other one.
+    /// half's, and `peer` the other one. `next_seq` is this half's from before it.
     #[inline(always)]
-    pub fn note(&self, before: Word, role: Role, segment: &Segment, note: Note, peer: &Half, now_ns: u64) {
-        let silent_ns = self.silent_ns(now_ns);
+    #[expect(clippy::too_many_arguments, reason = "the verifier takes them apart all the same")]
+    pub fn note(
+        &self,
+        before: Word,
+        role: Role,
+        segment: &Segment,
+        note: Note,
+        next_seq: SeqNum,
+        peer: &Half,
+        now_ns: u64,
+    ) {
+        let before = before.forgotten();
+        let silent_ns = forget(self.silent_ns(now_ns));
         // Anything since this end's last segment? Within a tick nobody can tell, and most answers come that fast.
         let was_answered = peer.last_seen_ns.get() >= self.last_seen_ns.get();
         self.count(segment, now_ns);
@@ -200,7 +260,7 @@ impl Half {
         let is_first = !before.has_of(Mark::Seen, role);
         let in_handshake = matches!(before.outcome(), Outcome::InProgress);
         if is_first {
-            self.gap_end.set(segment.seq);
+            self.begin(segment);
         }
         match kind {
             // Numbering begins, or begins anew with a SYN-ACK of another number.
@@ -209,8 +269,8 @@ impl Half {
             }
             SegmentKind::Syn | SegmentKind::SynAck => {}
             SegmentKind::Fin if !before.has_of(Mark::FinSent, role) => {
-                if is_first {
-                    self.isn.set(segment.seq);
+                if !is_first && segment.seq.after(next_seq) {
+                    self.gap_end.set(segment.seq);
                 }
                 // The end of the stream, whatever was sent ahead of it.
                 self.next_seq.set(segment.end());
@@ -219,10 +279,7 @@ impl Half {
             // Nothing comes after a FIN, and a RST's number is not the stream's.
             SegmentKind::Rst => {}
             SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
-                if is_first {
-                    self.isn.set(segment.seq);
-                    self.next_seq.set(segment.end());
-                } else if !before.has_of(Mark::FinSent, role) {
+                if !is_first && !before.has_of(Mark::FinSent, role) {
                     if segment.seq.after(self.next_seq.get()) {
                         self.gap_end.set(segment.seq);
                     }
@@ -233,10 +290,14 @@ impl Half {
                 self.acknowledge(segment, is_first || in_handshake);
             }
         }
+        let note = Note::from_bits(forget(note as u64) as u8);
         if segment.options.has(Options::TIMESTAMPS) {
             self.last_ts.set(segment.options.ts_value);
         }
         self.note_window(segment);
+        if was_answered {
+            self.unanswered.set(0);
+        }
         if kind == SegmentKind::Data && silent_ns >= LULL_NS && !is_first {
             self.note_beat(segment, silent_ns);
         }
@@ -248,15 +309,22 @@ impl Half {
             Note::FinRepeated | Note::LastAckLost => bump(&self.fin_retransmits),
             Note::Keepalive => {
                 self.keepalives.set(self.keepalives.get().saturating_add(1));
-                if was_answered {
-                    self.unanswered.set(1);
-                } else {
-                    bump(&self.unanswered);
-                }
+                bump(&self.unanswered);
             }
             Note::WindowProbe => self.window_probes.set(self.window_probes.get().saturating_add(1)),
             _ => {}
         }
+        // While probes are out, segments take the longer way, where an answer is noticed.
+        let probing = if self.unanswered.get() == 0 { 0 } else { PROBING };
+        self.seen.set(self.seen.get() & !PROBING | probing);
+    }
+
+    /// The numbers of its first segment.
+    #[inline(always)]
+    pub(super) fn begin(&self, segment: &Segment) {
+        self.isn.set(segment.seq);
+        self.gap_end.set(segment.seq);
+        self.next_seq.set(segment.end());
     }
 
     #[inline(always)]
@@ -276,7 +344,13 @@ impl Half {
 
     /// Wireshark's completeness of this direction.
     pub fn completeness(&self) -> u8 {
-        self.seen.get() & !WINDOW_IS_ZERO
+        self.seen.get() & !(WINDOW_IS_ZERO | PROBING)
+    }
+
+    /// Whether nothing is in the way of the shortest path: the window is open, and no keepalive probe unanswered.
+    #[inline(always)]
+    pub(crate) fn is_undisturbed(&self) -> bool {
+        self.seen.get() & (WINDOW_IS_ZERO | PROBING) == 0
     }
 
     #[inline(always)]
@@ -293,24 +367,35 @@ impl Half {
             self.next_seq.set(segment.end());
         }
         if kind == SegmentKind::SynAck {
-            self.acked.set(segment.ack);
+            self.acknowledge(segment, true);
         }
         self.isn.set(segment.seq);
         self.gap_end.set(segment.seq);
-        let options = &segment.options;
-        self.window_shift.set(options.window_shift);
-        self.mss.set(options.mss);
-        self.options.set(options.present);
+        self.offer(segment);
         if !repeats {
-            self.first_ts.set(options.ts_value);
+            self.first_ts.set(segment.options.ts_value);
         }
     }
 
+    /// What a SYN or SYN-ACK offers.
     #[inline(always)]
-    fn acknowledge(&self, segment: &Segment, is_first: bool) {
-        if is_first || segment.ack.after(self.acked.get()) {
+    pub(super) fn offer(&self, segment: &Segment) {
+        let Options { mss, window_shift, present, .. } = segment.options;
+        self.window_shift.set(window_shift);
+        self.mss.set(mss);
+        let flags = segment.flags;
+        let asks_ecn = flags.has(Flags::ECE) && flags.has(Flags::CWR);
+        let asks = if asks_ecn { ASKS_ECN } else { 0 };
+        let asks = asks | if asks_ecn && segment.accurate_ecn != 0 { ASKS_ACCURATE_ECN } else { 0 };
+        self.options.set(self.options.get() & (BEGAN_WITH_DATA | HAS_ACKNOWLEDGED) | present | asks);
+    }
+
+    #[inline(always)]
+    pub(super) fn acknowledge(&self, segment: &Segment, is_first: bool) {
+        if is_first || !self.has_acknowledged() || segment.ack.after(self.acked.get()) {
             self.acked.set(segment.ack);
         }
+        self.options.set(self.options.get() | HAS_ACKNOWLEDGED);
     }
 
     /// Small data after a silence: does it keep the time of the last one?
@@ -319,7 +404,7 @@ impl Half {
         let period = silent_ns / BEAT_NS;
         let period = if period > u64::from(u16::MAX) { u16::MAX } else { period as u16 };
         let last = self.beat_period.get();
-        let difference = if period > last { period - last } else { last - period };
+        let difference = period.abs_diff(last);
         let in_time = segment.payload_bytes <= MAX_BEAT_BYTES && difference <= last / 8;
         self.beat_period.set(period);
         if in_time {

@@ -77,8 +77,12 @@ pub(super) fn on_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
 
 #[inline(always)]
 pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
+    let own = word.state(from);
+    let peer = word.state(from.opposite());
     let renumbers = word.has_of(Mark::IsnSeen, from) && segment.seq != sent.sender.isn.get();
-    if word.has_of(Mark::IsnSeen, from) && !renumbers && sent.doubles_syn() {
+    // In a simultaneous open the first SYN-ACK has the number of the SYN before it.
+    let has_answered = matches!((own, peer), (State::SynReceived, State::SynSent) | (_, State::Established));
+    if has_answered && word.has_of(Mark::IsnSeen, from) && !renumbers && sent.doubles_syn() {
         return Verdict::accept(word, Note::FramesDoubled);
     }
     if word.has_of(Mark::IsnSeen, from.opposite()) && !covers_syn(segment.ack, sent) {
@@ -86,8 +90,6 @@ pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'
         // receiver will; this answers some other SYN.
         return Verdict::stale(Note::WrongSynAck);
     }
-    let own = word.state(from);
-    let peer = word.state(from.opposite());
     match (from, own, peer) {
         (_, State::SynReceived, State::SynReceived) => completed_for(word, from.opposite(), Note::Nothing),
         // The second SYN-ACK of a simultaneous open.
@@ -183,7 +185,9 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
             if is_pure_ack {
                 Verdict::accept(word, Note::SplitHandshake)
             } else {
-                Verdict::accept(picked_up(word, from), Note::PickedUp)
+                // The SYN-ACK was not seen, and neither was its acknowledgement, without which no data comes.
+                let word = picked_up(word, from).with_state(Role::Originator, State::Established);
+                Verdict::accept(word, Note::PickedUp)
             }
         }
         // An ACK instead of a SYN-ACK is a challenge: the responder holds another connection on this tuple

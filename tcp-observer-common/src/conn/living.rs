@@ -17,10 +17,14 @@ pub(super) fn note(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -
     let next = sent.sender.next_seq.get();
     let is_data = matches!(segment.kind(), SegmentKind::Data);
     let window_is_zero = sent.receiver.window_is_zero();
-    let is_acknowledged = sent.receiver.acked.get() == next;
+    let acked = sent.receiver.acked.get();
+    let is_acknowledged = sent.receiver.has_acknowledged() && acked == next;
+    let is_probe = segment.seq.plus(1) == next && segment.payload_bytes <= 1
+        || sent.receiver.has_acknowledged() && segment.seq.plus(1) == acked && !is_data;
     // One number before what is expected, empty or with one byte of garbage. Where the receiver has no room, this or
-    // one new byte asks whether it has some again (RFC 9293, 3.8.6.1); Linux probes with an empty segment.
-    if segment.seq.plus(1) == next && segment.payload_bytes <= 1 {
+    // one new byte asks whether it has some again (RFC 9293, 3.8.6.1); Linux probes with an empty segment, one number
+    // before what is acknowledged.
+    if is_probe {
         if window_is_zero {
             return Note::WindowProbe;
         }

@@ -5,6 +5,7 @@
 //! silence does is [`Flow::settled_at`]. Who calls them in which order, and under what protection, is
 //! [`observer`](crate::observer)'s business.
 
+mod adopt;
 mod begin;
 mod expiry;
 mod half;
@@ -21,6 +22,7 @@ mod times;
 mod unreachable;
 mod word;
 
+pub use adopt::{Sockets, adopted, without_socket};
 pub use begin::{begin, guessed_role};
 pub use half::{BEAT_NS, BEATS, Half, LULL_NS};
 pub use next::{Decision, Sent, Verdict, next};

@@ -226,15 +226,16 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
 #[inline(always)]
 fn on_late_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     let repeats = word.has_of(Mark::IsnSeen, from) && segment.seq == sent.sender.isn.get();
-    let is_newer = segment.seq.after(sent.sender.next_seq.get()) || has_newer_timestamp(segment, sent);
+    // Of a sender that is known from the socket table only, nothing says otherwise.
+    let is_newer = !word.has_of(Mark::Seen, from) || is_newer(segment, sent);
     match (word.state(from), word.state(from.opposite())) {
         (_, _) if repeats && sent.doubles_syn() => Verdict::accept(word, Note::FramesDoubled),
         // The receiver has no connection any more and will answer whatever SYN comes, an old one that was delayed
         // included; or the sender was in TIME-WAIT itself and opens again, its 2 MSL over or cut short (RFC 6191).
-        (State::TimeWait | State::Closed, State::Closed) if !is_newer => Verdict::reincarnate(Note::OldSyn),
+        (State::TimeWait | State::Closed, State::Closed) if repeats => Verdict::reincarnate(Note::OldSyn),
         (State::Closed, State::Closed) => Verdict::reincarnate(Note::TupleReused),
         (State::TimeWait, State::Closed | State::TimeWait) => Verdict::reincarnate(Note::TimeWaitReused),
-        // The peer in TIME-WAIT takes a SYN beyond all it has received, or with a newer timestamp
+        // The peer in TIME-WAIT takes a SYN with a newer timestamp, or else beyond all it has received
         // (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6.1>, <https://www.rfc-editor.org/rfc/rfc6191#section-2>;
         // Linux's `tcp_timewait_state_process`).
         (State::Closed, State::TimeWait) if is_newer => Verdict::reincarnate(Note::TimeWaitReused),
@@ -246,11 +247,15 @@ fn on_late_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ve
     }
 }
 
-/// Whether the sender's timestamp has moved on since the last one that was read.
+/// Whether a SYN is newer than what its sender has sent before: by its timestamp where that has moved, else by its
+/// number.
 #[inline(always)]
-fn has_newer_timestamp(segment: &Segment, sent: &Sent<'_>) -> bool {
+fn is_newer(segment: &Segment, sent: &Sent<'_>) -> bool {
     let (last, value) = (sent.sender.last_ts.get(), segment.options.ts_value);
-    segment.options.has(Options::TIMESTAMPS) && last != 0 && (value.wrapping_sub(last) as i32) > 0
+    if segment.options.has(Options::TIMESTAMPS) && last != 0 && value != last {
+        return (value.wrapping_sub(last) as i32) > 0;
+    }
+    segment.seq.after(sent.sender.next_seq.get())
 }
 
 /// A SYN-ACK where a handshake has completed or was never seen.

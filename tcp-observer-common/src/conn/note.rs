@@ -56,7 +56,7 @@ labelled! {
         /// An ACK instead of a SYN-ACK: the responder holds another connection on this tuple
         /// (<https://www.rfc-editor.org/rfc/rfc5961#section-4>).
         ChallengeAck = "challenge_ack",
-        /// The flow's SYN is not newer than what its predecessor on the tuple has sent.
+        /// The flow's SYN has the number of its predecessor's on the tuple.
         OldSyn = "old_syn",
         /// Such a SYN was answered and the answer reset: the network had kept it back.
         StaleSyn = "stale_syn",
@@ -150,7 +150,7 @@ impl Note {
         1 << self as u32
     }
 
-    /// Whether the note is of what every connection does: it is neither kept nor counted.
+    /// Whether the note is of what every connection does, or means something only with others: it is not counted.
     #[inline(always)]
     pub const fn is_ordinary(self) -> bool {
         matches!(self, Note::Nothing | Note::SynAnswered | Note::Completed | Note::OldSyn | Note::TimeWaitRestarted)

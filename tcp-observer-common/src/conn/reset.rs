@@ -19,9 +19,7 @@ pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: &Sen
     // A RST without acknowledgement stands where its sender would send next, or where its peer expects it.
     let in_place = (word.has_of(Mark::IsnSeen, from)
         && segment.seq.within(sent.sender.isn.get(), sent.sender.next_seq.get()))
-        || (word.has_of(Mark::Seen, from.opposite())
-            && peer_acked(word, from)
-            && segment.seq == sent.receiver.acked.get());
+        || (sent.receiver.has_acknowledged() && segment.seq == sent.receiver.acked.get());
     let outcome = match from {
         // In SYN-SENT only the acknowledgement of the SYN makes a RST acceptable (RFC 9293, 3.10.7.3).
         Role::Responder if !word.has_of(Mark::IsnSeen, from) => {
@@ -32,17 +30,12 @@ pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: &Sen
         }
         Role::Responder if acknowledges || in_place => Outcome::Reset,
         Role::Originator if in_place && peer_spoke => Outcome::Reset,
-        Role::Originator if in_place => Outcome::Abandoned,
+        // With the SYN's own number it answers a SYN-ACK of some other attempt.
+        Role::Originator if in_place && segment.seq != sent.sender.isn.get() => Outcome::Abandoned,
         Role::Originator | Role::Responder => return Verdict::stale(Note::RstOutOfWindow),
     };
     let note = if matches!(outcome, Outcome::Refused) { Note::Refused } else { Note::HandshakeReset };
     Verdict::accept(ended(word, from).with_outcome(outcome), note)
-}
-
-/// Whether the peer of `from` has sent an acknowledgement: during a handshake only a SYN-ACK has.
-#[inline(always)]
-fn peer_acked(word: Word, from: Role) -> bool {
-    matches!(word.state(from.opposite()), State::SynReceived | State::Established)
 }
 
 /// A RST on a flow whose handshake is over or was not seen.
@@ -78,7 +71,7 @@ pub(super) fn after_handshake(word: Word, from: Role, segment: &Segment, sent: &
 #[inline(always)]
 fn is_expected(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> bool {
     let sender_seen = word.has_of(Mark::Seen, from);
-    let receiver_seen = word.has_of(Mark::Seen, from.opposite());
+    let receiver_seen = word.has_of(Mark::Seen, from.opposite()) && sent.receiver.has_acknowledged();
     let expected_next = sent.sender.next_seq.get();
     let acked = sent.receiver.acked.get();
     // Some stacks reset with the number of their FIN; Linux takes that (`tcp_reset_check`).

@@ -22,6 +22,7 @@ use crate::{
     labels::labelled,
     observer::Host,
     segment::{Flags, Options, Segment, SegmentKind},
+    seq::SeqNum,
     verifier::forget,
 };
 
@@ -62,6 +63,8 @@ impl Letter {
         }
     }
 
+    /// What leaves its sender without a connection.
+    const ENDS_AT_ONCE: u8 = 1 << Letter::Rst as u8 | 1 << Letter::Inconsistent as u8;
     pub(crate) const ACK: u8 = 1 << Letter::Ack as u8;
     pub(crate) const DATA: u8 = 1 << Letter::Data as u8;
 
@@ -102,9 +105,29 @@ const LETTER_BITS: u32 = 5;
 const RESPONDERS: u64 = 1 << 4;
 /// A word holds twelve letters when the twelfth place is taken.
 const FULL: u64 = 0x1f << (11 * LETTER_BITS);
-/// The second word when only letters that come for the first time are still taken: of those there are at most
-/// sixteen, and the last ones, how the flow ended, are worth more than a repetition.
-const ALMOST_FULL: u64 = 0x1f << (3 * LETTER_BITS);
+
+/// A letter's place in the queue for room: how the flow ended is worth more than what else it was for the first time,
+/// and that more than a repetition.
+#[derive(Clone, Copy)]
+enum Rank {
+    Repetition,
+    First,
+    /// The first FIN or RST of a direction: four in all.
+    End,
+}
+
+impl Rank {
+    /// The second word from which on there is no room for this rank. A word of `n` letters is at least 1 shifted by
+    /// `n - 1` places.
+    #[inline(always)]
+    const fn full_from(self) -> u64 {
+        match self {
+            Rank::Repetition => 1 << (4 * LETTER_BITS),
+            Rank::First => 1 << (7 * LETTER_BITS),
+            Rank::End => 1 << (11 * LETTER_BITS),
+        }
+    }
+}
 
 impl Story {
     #[inline(always)]
@@ -141,11 +164,11 @@ impl Story {
 
     /// Appends a letter, if there is room.
     #[inline(always)]
-    fn append<H: Host>(&self, host: &H, role: Role, letter: Letter, is_first: bool) {
+    fn append<H: Host>(&self, host: &H, role: Role, letter: Letter, rank: Rank) {
         let code = letter as u64 + 1 + role as u64 * RESPONDERS;
         let [first, second] = &self.letters;
         let cell = if first.get() & FULL == 0 { first } else { second };
-        if !is_first && second.get() >= ALMOST_FULL {
+        if second.get() >= rank.full_from() {
             return;
         }
         let mut attempts = 0;
@@ -186,80 +209,89 @@ pub struct Judged {
     /// Who sent it.
     pub from: Role,
     pub note: Note,
+    /// What its sender was to send next, before it.
+    pub next_seq: SeqNum,
 }
 
 /// Adds to a flow's story what a segment says, before its half is written.
 #[inline(always)]
 pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) {
-    let Judged { word, from, note } = judged;
-    let half = flow.half(word.side_of(from));
-    let story = &flow.story;
+    let Judged { word, from, .. } = judged;
+    let (half, peer) = (flow.half(word.side_of(from)), flow.half(word.side_of(from.opposite())));
     half.note_completeness(segment);
-    tell_history(host, story, half, segment, word.forgotten(), from);
-    let notes = notes_of(host, story, half, segment, word.forgotten(), from, note);
+    let story = &flow.story;
+    let judged = Judged { word: word.forgotten(), ..judged };
+    let peer_ended = peer.letters.get() & (Letter::Fin.bit() | Letter::ENDS_AT_ONCE) == Letter::Fin.bit();
+    tell_history(host, story, half, segment, judged, peer_ended);
+    let notes = notes_of(host, flow, half, segment, judged);
     if notes != 0 {
         story.add(host, notes);
     }
 }
 
 /// The letters of one segment: first what it is, then a zero window, then a retransmission.
+///
+/// What an end has done is told by its letters, as Zeek does, which takes any FIN or RST for one.
 #[inline(always)]
-fn tell_history<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment, word: Word, from: Role) {
+fn tell_history<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment, judged: Judged, peer_ended: bool) {
+    let Judged { word, from, next_seq, .. } = judged;
+    let was_reset = half.letters.get() & Letter::ENDS_AT_ONCE != 0;
     let letter = Letter::of(segment);
     if let Some(letter) = letter {
         let has = half.letters.get() & letter.bit() != 0;
         let again = match letter {
             // A FIN or RST of another number counts again.
-            Letter::Fin => segment.end() != half.next_seq.get(),
+            Letter::Fin => segment.end() != next_seq,
             Letter::Rst => segment.seq != half.rst_seq.get(),
             _ => false,
         };
         if !has || again {
             half.letters.set(half.letters.get() | letter.bit());
-            story.append(host, from, letter, !has);
+            let rank = match letter {
+                _ if has => Rank::Repetition,
+                Letter::Fin | Letter::Rst => Rank::End,
+                _ => Rank::First,
+            };
+            story.append(host, from, letter, rank);
         }
         if matches!(letter, Letter::Rst) {
             half.rst_seq.set(segment.seq);
         }
     }
-    let peer = from.opposite();
     let is_rst = segment.flags.has(Flags::RST);
-    let was_reset = word.has_of(Mark::RstSent, from);
-    if segment.window == 0 && !is_rst && !was_reset && !word.has_of(Mark::FinSent, peer) {
+    if segment.window == 0 && !is_rst && !was_reset && !peer_ended {
         half.zero_windows.set(half.zero_windows.get().saturating_add(1));
         if is_on_scale(u32::from(half.zero_windows.get())) {
-            story.append(host, from, Letter::ZeroWindow, false);
+            story.append(host, from, Letter::ZeroWindow, Rank::Repetition);
         }
     }
     if segment.payload_bytes == 0 || was_reset {
         return;
     }
+    let (is_syn, is_fin) = (segment.flags.has(Flags::SYN), segment.flags.has(Flags::FIN));
     // A RST's payload takes no sequence numbers.
-    let end = if is_rst { segment.seq } else { segment.end() };
-    let is_syn = segment.flags.has(Flags::SYN);
+    let end = if is_rst { segment.seq.plus(u32::from(is_syn) + u32::from(is_fin)) } else { segment.end() };
     let seen = word.has_of(Mark::Seen, from);
-    if is_syn || (is_rst && !seen) {
-        // Zeek begins to number with such a segment, and so finds its data at the end of what was sent.
-        story.append(host, from, Letter::Retransmission, false);
-    } else if seen && !end.after(half.next_seq.get()) {
+    // Zeek begins to number with such a segment, and so finds its data at the end of what was sent.
+    let begins = !seen && (is_syn || is_rst && !is_fin);
+    if begins && !half.began_with_data() {
+        half.begin_with_data();
+    } else if begins || seen && (is_syn || !end.after(next_seq)) {
         half.retransmits.set(half.retransmits.get().saturating_add(1));
-        if is_on_scale(half.retransmits.get()) {
-            story.append(host, from, Letter::Retransmission, false);
-        }
+    } else {
+        return;
+    }
+    if is_on_scale(half.zeeks_retransmissions()) {
+        story.append(host, from, Letter::Retransmission, Rank::Repetition);
     }
 }
 
 /// The notes of one segment: the one that it was judged with, and what can be said of it beside. Each is counted.
 #[inline(always)]
-fn notes_of<H: Host>(
-    host: &H,
-    story: &Story,
-    half: &Half,
-    segment: &Segment,
-    word: Word,
-    from: Role,
-    note: Note,
-) -> u64 {
+fn notes_of<H: Host>(host: &H, flow: &Flow, half: &Half, segment: &Segment, judged: Judged) -> u64 {
+    let Judged { word, from, note, .. } = judged;
+    let story = &flow.story;
+    let peer = flow.half(word.side_of(from.opposite()));
     let mut notes = note.bit() & !(Note::Nothing.bit() | Note::SynAnswered.bit() | Note::Completed.bit());
     count(host, note);
     let mut also = |note: Note, applies: bool| {
@@ -276,10 +308,9 @@ fn notes_of<H: Host>(
             also(Note::SynWithData, segment.payload_bytes > 0);
             also(Note::FastOpen, segment.options.has(Options::FAST_OPEN));
             if kind == SegmentKind::SynAck {
-                let (ece, cwr) = (flags.has(Flags::ECE), flags.has(Flags::CWR));
-                let accurate = segment.accurate_ecn != 0 || cwr;
-                also(Note::AccurateEcn, accurate);
-                also(Note::Ecn, ece && !accurate);
+                let agreed = agreed_ecn(segment, word.has_of(Mark::IsnSeen, from.opposite()), peer.asks_ecn());
+                also(Note::AccurateEcn, matches!(agreed, Some(Note::AccurateEcn)));
+                also(Note::Ecn, matches!(agreed, Some(Note::Ecn)));
             }
         }
         SegmentKind::Fin => {
@@ -288,7 +319,7 @@ fn notes_of<H: Host>(
                 Note::ThreeSegmentClose,
                 !word.has_of(Mark::FinSent, from)
                     && matches!(word.state(from.opposite()), State::FinWait1)
-                    && !matches!(note, Note::SimultaneousClose | Note::FinOutOfWindow),
+                    && matches!(note, Note::Nothing | Note::FinOutOfOrder),
             );
         }
         SegmentKind::Rst => {
@@ -311,6 +342,24 @@ fn notes_of<H: Host>(
             && matches!(word.outcome(), Outcome::InProgress),
     );
     notes
+}
+
+/// What a SYN-ACK's flags agree to, of what the SYN asked for: ECN, whose answer is ECE alone
+/// (<https://www.rfc-editor.org/rfc/rfc3168#section-6.1.1>), or accurate ECN, whose answer has AE or CWR
+/// (<https://www.rfc-editor.org/rfc/rfc9768#section-3.1.2>, table 2). All flags sent back as they came are no answer
+/// but a mirror.
+#[inline(always)]
+fn agreed_ecn(segment: &Segment, syn_seen: bool, (asks_ecn, asks_accurate): (bool, bool)) -> Option<Note> {
+    let (ece, cwr, ae) = (segment.flags.has(Flags::ECE), segment.flags.has(Flags::CWR), segment.accurate_ecn != 0);
+    match (ae, cwr, ece) {
+        (false, false, false) | (true, true, true) => None,
+        (false, false, true) if asks_ecn || !syn_seen => Some(Note::Ecn),
+        // Of a SYN that was not seen, this may be the mirror.
+        (false, true, true) if asks_accurate => Some(Note::AccurateEcn),
+        (false, false, true) | (false, true, true) => None,
+        (true, _, _) | (_, true, _) if asks_accurate || !syn_seen => Some(Note::AccurateEcn),
+        (true, _, _) | (_, true, _) => None,
+    }
 }
 
 /// Counts a note, if it is worth a counter.

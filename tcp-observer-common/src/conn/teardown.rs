@@ -27,7 +27,9 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         _ => word,
     };
     let mut word = confirmed(word.forgotten(), from, segment, sent).forgotten();
-    let acks_fin = word.has_of(Mark::FinSent, from.opposite()) && segment.ack == sent.receiver.next_seq.get();
+    // Of a FIN that is known from the socket table only, nobody knows the number.
+    let acks_fin = word.has_of(Mark::FinSent, from.opposite())
+        && (segment.ack == sent.receiver.next_seq.get() || !word.has_of(Mark::Seen, from.opposite()));
     if acks_fin {
         // Only what was received is acknowledged.
         word = word.with_state(from.opposite(), word.state(from.opposite()).fin_acknowledged()).forgotten();
@@ -49,7 +51,7 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     let expected_next = sent.sender.next_seq.get();
     if word.has_of(Mark::FinSent, from) {
         // A repetition ends at the same number; there is no second end.
-        return match segment.end() == expected_next {
+        return match segment.end() == expected_next || !sender_seen {
             false => Verdict::stale(Note::SecondFin),
             true if sent.doubles_fin() => Verdict::accept(word, Note::FramesDoubled),
             true if peer_waits => Verdict::accept(word, Note::LastAckLost),
@@ -95,7 +97,12 @@ pub(super) fn is_in_window(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>)
     if !word.has_of(Mark::Seen, from.opposite()) {
         return true;
     }
-    let acked = sent.receiver.acked.get();
+    // A receiver of which only the SYN was seen has acknowledged nothing yet.
+    let acked = match (sent.receiver.has_acknowledged(), word.has_of(Mark::IsnSeen, from)) {
+        (true, _) => sent.receiver.acked.get(),
+        (false, true) => sent.sender.isn.get(),
+        (false, false) => return true,
+    };
     let window = u32::from(sent.receiver.max_window.get()) << window_shift(word, sent);
     end.within(acked, acked.plus(window))
 }

@@ -58,10 +58,16 @@ impl Times {
             return;
         }
         self.changed_ns.set(now_ns);
-        let (was, is) = (half_closed(before), half_closed(after));
-        if is && !was {
+        if half_closed(after) && !half_closed(before) {
             self.half_close_ns.set(now_ns);
-        } else if was && !is {
+        }
+        self.end_half_close(before, after, now_ns);
+    }
+
+    /// Notes how long a half-close lasted, where a transition or silence has ended it.
+    #[inline(always)]
+    pub(crate) fn end_half_close(&self, before: Word, after: Word, now_ns: u64) {
+        if half_closed(before) && !half_closed(after) {
             self.half_close_ns.set(now_ns.saturating_sub(self.half_close_ns.get()));
         }
     }
@@ -82,7 +88,8 @@ impl Times {
         between(self.syn_ns.get(), self.ack_ns.get()).and_then(|_| between(self.first_ns.get(), self.ack_ns.get()))
     }
 
-    /// How long the flow has been half-closed by `now_ns`, or was; `None` where it never was.
+    /// How long the flow has been half-closed by `now_ns`, or was; `None` where it never was. `word` is the one that is
+    /// kept with these times, not what silence has made of it since.
     pub fn half_closed_for_ns(&self, word: Word, now_ns: u64) -> Option<u64> {
         match self.half_close_ns.get() {
             0 => None,

@@ -74,6 +74,7 @@ labelled! {
 
 /// The role of an endpoint within its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Role {
     /// Sent the first SYN, or is taken to have.
     Originator,

@@ -10,7 +10,7 @@ use crate::{
 /// Counts what a segment's transition means.
 #[inline(always)]
 pub fn transition<H: Host>(host: &H, transition: Transition, times: &Times) {
-    let Transition { before, after, from, note, responder_port } = transition;
+    let Transition { before, after, from, note, responder_port, .. } = transition;
     match note {
         Note::SynRepeated | Note::LateSyn => {
             host.add(place::handshake_retransmits(Retransmit::Syn, after.locality()), 1);

@@ -1,7 +1,7 @@
 //! TCP options: those of a SYN that bind the connection, and the timestamps that any segment may carry.
 
 use super::{OptionsSpan, forget_offset, load_bytes, load_u16, load_u32};
-use crate::{frame::Frame, segment::Options};
+use crate::{frame::Frame, segment::Options, verifier::forget};
 
 /// How many options are looked at. No stack's SYN has more than seven, padding included.
 const MAX_OPTIONS: usize = 12;
@@ -16,6 +16,8 @@ const FAST_OPEN: u8 = 34;
 /// (<https://www.rfc-editor.org/rfc/rfc7413#appendix-A.1>).
 const EXPERIMENTAL: u8 = 254;
 const FAST_OPEN_MAGIC: u16 = 0xf989;
+/// Options take up to 40 bytes, and a mask is what the verifier understands of that.
+const MAX_BYTES: usize = 0x3f;
 /// The greatest shift; larger ones count as this one (RFC 7323, section 2.3).
 const MAX_SHIFT: u8 = 14;
 
@@ -28,6 +30,9 @@ pub fn options<F: Frame + ?Sized>(frame: &F, span: OptionsSpan) -> Options {
     let mut seen = 0;
     while seen < MAX_OPTIONS {
         seen += 1;
+        // Whatever came before: the verifier sees each round once, not once for all that may have preceded it.
+        options = forgotten(options);
+        at = forget(at as u64) as usize & MAX_BYTES;
         if at >= span.bytes {
             break;
         }
@@ -71,4 +76,15 @@ pub fn options<F: Frame + ?Sized>(frame: &F, span: OptionsSpan) -> Options {
         at += length;
     }
     options
+}
+
+#[inline(always)]
+fn forgotten(options: Options) -> Options {
+    Options {
+        ts_value: forget(options.ts_value.into()) as u32,
+        ts_echo: forget(options.ts_echo.into()) as u32,
+        mss: forget(options.mss.into()) as u16,
+        window_shift: forget(options.window_shift.into()) as u8,
+        present: forget(options.present.into()) as u8,
+    }
 }

@@ -1,36 +1,39 @@
 //! Frames built byte by byte, so that each test shows what it is about; and, in `laws`, frames built by an
 //! independent library.
 
+mod icmp;
 mod ip;
 mod laws;
 mod link;
 mod tcp;
 
 use super::*;
-use crate::segment::Flags;
+use crate::segment::{Flags, Options};
 
 /// What became of a frame, whichever family it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Parsed {
+struct Read {
     network: Network,
     /// The side of the key that sent it, and the ports: low, then high.
     side: Side,
     ports: (u16, u16),
+    /// With its options.
     segment: Segment,
 }
 
-fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Parsed, Skip> {
+fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Read, Skip> {
     let (network, offset) = network(frame, link)?;
     Ok(match network {
-        Network::Ipv4 => {
-            let (key, side, segment) = segment4(frame, offset)?;
-            Parsed { network, side, ports: (key.low_port, key.high_port), segment }
-        }
-        Network::Ipv6 => {
-            let (key, side, segment) = segment6(frame, offset)?;
-            Parsed { network, side, ports: (key.low_port, key.high_port), segment }
-        }
+        Network::Ipv4 => read(frame, network, &segment4(frame, offset)?),
+        Network::Ipv6 => read(frame, network, &segment6(frame, offset)?),
     })
+}
+
+fn read<F: Frame + ?Sized, A: Address>(frame: &F, network: Network, parsed: &Parsed<A>) -> Read {
+    let Parsed { key, side, segment, options: span } = *parsed;
+    assert_eq!(segment.options, Options::NONE, "options are left unread");
+    let segment = Segment { options: options(frame, span), ..segment };
+    Read { network, side, ports: (key.low_port, key.high_port), segment }
 }
 
 /// A buffer whose true length is more than what can be loaded of it: a capture that was cut off, or a super-packet.

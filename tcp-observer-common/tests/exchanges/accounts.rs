@@ -7,7 +7,7 @@ use tcp_observer_common::{
     segment::SegmentKind,
 };
 
-use crate::support::{CLIENT_ADDR, Endpoint, SERVER_ADDR, Talk};
+use crate::support::{CLIENT_ADDR, Endpoint, SECOND, SERVER_ADDR, Talk};
 
 #[test]
 fn segments_are_counted_by_kind_and_direction() {
@@ -53,11 +53,14 @@ fn a_repeated_segment_of_the_handshake_is_counted_once_each_time() {
     let talk = Talk::on_server();
     let (client, server) = talk.peers();
     client.syn(1000);
+    talk.wait(SECOND);
     client.syn(1000);
     server.syn_ack(5000, 1001);
+    talk.wait(2 * SECOND);
     client.syn(1000);
     server.syn_ack(5000, 1001);
     client.ack(1001, 5001);
+    talk.wait(SECOND);
     client.syn(1000);
     let by_kind = talk.counters().handshake_retransmits;
     assert_eq!(by_kind[Retransmit::Syn.index()], [0, 3, 0, 0]);

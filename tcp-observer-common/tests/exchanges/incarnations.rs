@@ -2,12 +2,12 @@
 //! (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6.1>, <https://www.rfc-editor.org/rfc/rfc6191>).
 
 use tcp_observer_common::{
-    conn::{Outcome, Phase, State::*},
+    conn::{Note, Outcome, Phase, State::*},
     counters::{Eviction, Skip::*, TableKind},
     seq::SeqNum,
 };
 
-use crate::support::{SECOND, Talk};
+use crate::support::{MILLISECOND, Peer, SECOND, Talk};
 
 fn reused(talk: &Talk, table: TableKind) -> u64 {
     talk.counters().evictions[table.index()][Eviction::Reused.index()]
@@ -97,6 +97,7 @@ fn after_a_reset_any_syn_begins_anew() {
         let (client, server) = talk.peers();
         talk.open();
         server.rst(5001);
+        talk.wait(SECOND);
         client.syn(seq);
         talk.expect(SynSent, Listen);
         assert_eq!(reused(&talk, TableKind::FlowsIpv4), 1);
@@ -110,6 +111,7 @@ fn after_a_refusal_the_next_attempt_is_an_attempt_of_its_own() {
         let (client, server) = talk.peers();
         client.syn(1000);
         server.rst_ack(0, 1001);
+        talk.wait(SECOND);
         client.syn(seq);
         talk.expect(SynSent, Listen);
         talk.expect_outcome(Outcome::InProgress);
@@ -150,4 +152,145 @@ fn a_new_incarnation_over_the_wrap_is_told_by_the_ring() {
     client.skipped(Stale).syn(u32::MAX - 1);
     client.syn(1);
     talk.expect(SynSent, Listen);
+}
+
+// ---- By timestamps (RFC 6191, section 2) ----
+
+/// As [`closed_by_server`]; the client's last timestamp was 500.
+fn closed_by_server_with_timestamps() -> Talk {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.timestamps(100, 0).syn(1000);
+    server.timestamps(900, 100).syn_ack(5000, 1001);
+    client.timestamps(101, 900).ack(1001, 5001);
+    server.timestamps(1200, 101).fin(5001, 1001);
+    client.timestamps(500, 1200).fin(1001, 5002);
+    server.timestamps(1201, 500).ack(5002, 1002);
+    talk.expect(Closed, TimeWait);
+    talk
+}
+
+#[test]
+fn in_time_wait_a_newer_timestamp_opens_again_though_the_number_is_older() {
+    let talk = closed_by_server_with_timestamps();
+    let (client, server) = talk.peers();
+    client.timestamps(501, 0).syn(300);
+    talk.expect(SynSent, Listen);
+    talk.expect_notes([Note::TimeWaitReused]);
+    server.timestamps(1300, 501).syn_ack(70, 301);
+    client.timestamps(502, 1300).ack(301, 71);
+    talk.expect(Established, Established);
+}
+
+#[test]
+fn in_time_wait_with_an_equal_timestamp_the_number_decides() {
+    let talk = closed_by_server_with_timestamps();
+    let (client, _) = talk.peers();
+    client.timestamps(500, 0).skipped(Stale).syn(300);
+    talk.expect(Closed, TimeWait);
+    client.timestamps(500, 0).syn(90_000);
+    talk.expect(SynSent, Listen);
+}
+
+#[test]
+fn in_time_wait_an_older_timestamp_is_refused_whatever_the_number() {
+    let talk = closed_by_server_with_timestamps();
+    let (client, server) = talk.peers();
+    client.timestamps(499, 0).skipped(Stale).syn(90_000);
+    client.timestamps(499, 0).skipped(Stale).syn(300);
+    talk.expect(Closed, TimeWait);
+    assert!(talk.flow().story.has(Note::SynInConnection));
+    // Linux answers with the last acknowledgement; the client resets that (RFC 9293, 3.10.7.3) and TIME-WAIT with it.
+    server.ack(5002, 1002);
+    client.rst(1002);
+    talk.expect(Closed, Closed);
+}
+
+#[test]
+fn timestamps_may_wrap() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.timestamps(u32::MAX - 2, 0).syn(1000);
+    server.timestamps(1, u32::MAX - 2).syn_ack(5000, 1001);
+    client.timestamps(u32::MAX - 1, 1).ack(1001, 5001);
+    server.timestamps(2, u32::MAX - 1).fin(5001, 1001);
+    client.timestamps(u32::MAX, 2).fin(1001, 5002);
+    server.ack(5002, 1002);
+    client.timestamps(3, 0).syn(300);
+    talk.expect(SynSent, Listen);
+}
+
+#[test]
+fn without_a_timestamp_on_the_syn_the_number_decides() {
+    let talk = closed_by_server_with_timestamps();
+    let (client, _) = talk.peers();
+    client.skipped(Stale).syn(300);
+    client.syn(90_000);
+    talk.expect(SynSent, Listen);
+    talk.expect_notes([Note::TimeWaitReused]);
+}
+
+// ---- What the new flow remembers ----
+
+#[test]
+fn each_reuse_is_noted_with_the_new_flow() {
+    // After a reset, after a refusal, after TIME-WAIT.
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    server.rst(5001);
+    talk.wait(10 * MILLISECOND);
+    client.syn(90_000);
+    talk.expect_notes([Note::TupleReused]);
+    talk.expect_history("S");
+
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.rst_ack(0, 1001);
+    talk.wait(10 * MILLISECOND);
+    client.syn(90_000);
+    talk.expect_notes([Note::TupleReused]);
+
+    let talk = closed_by_server();
+    let (client, _) = talk.peers();
+    client.syn(90_000);
+    talk.expect_notes([Note::TimeWaitReused]);
+    assert_eq!(client.half().packets.get(), 1);
+}
+
+#[test]
+fn reuse_after_a_reset_does_not_ask_for_the_number() {
+    for seq in [999, 1002, 90_000, 1001_u32.wrapping_sub(1 << 30)] {
+        let talk = Talk::new();
+        let (client, server) = talk.peers();
+        talk.open();
+        server.rst(5001);
+        client.syn(seq);
+        talk.expect(SynSent, Listen);
+        talk.expect_notes([Note::TupleReused]);
+    }
+}
+
+#[test]
+fn a_life_after_another_has_each_frame_twice_and_is_two_lives() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    let both = |peer: Peer<'_, _>, send: &dyn Fn(Peer<'_, _>)| {
+        talk.wait(20 * MILLISECOND);
+        send(peer);
+        talk.wait(5000);
+        send(peer);
+    };
+    for isn in [1000, 2_000_000] {
+        both(client, &|peer| peer.syn(isn));
+        both(server, &|peer| peer.syn_ack(5000 + isn, isn + 1));
+        both(client, &|peer| peer.ack(isn + 1, 5001 + isn));
+        both(client, &|peer| peer.rst_ack(isn + 1, 5001 + isn));
+        talk.expect(Closed, Closed);
+    }
+    assert_eq!((talk.attempts(Outcome::Completed), talk.all_attempts()), (2, 2));
+    assert_eq!((talk.all_closes(), talk.all_resets()), (2, 2));
+    assert_eq!(reused(&talk, TableKind::FlowsIpv4), 1);
+    talk.expect_notes([Note::TupleReused, Note::FramesDoubled, Note::AbortiveClose, Note::ResetAfterClose]);
 }

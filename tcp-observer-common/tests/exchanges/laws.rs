@@ -8,7 +8,7 @@ use proptest::{
     test_runner::{Config, RngSeed},
 };
 use tcp_observer_common::{
-    conn::{Half, Mark, Outcome, Phase, Role, State, Word},
+    conn::{Half, Mark, Note, Outcome, Phase, Role, State, Word},
     counters::{Counters, Skip},
     flow::{Ipv4, Side},
     segment::Flags,
@@ -33,6 +33,9 @@ struct Step {
     seq: i32,
     ack: i32,
     bytes: u32,
+    /// TSval of its timestamps option, if it has one.
+    timestamp: Option<u32>,
+    closes_window: bool,
     interface: u32,
     wait_ns: u64,
 }
@@ -45,25 +48,41 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(FIN | ACK),
         1 => Just(RST),
         1 => Just(RST | ACK),
+        // Impossible ones.
+        1 => prop::sample::select(vec![0, FIN, SYN | FIN, FIN | RST, SYN | RST, SYN | FIN | RST | ACK]),
     ];
     // Mostly the very next number; now and then one that is early, late or far out.
     let number = || prop_oneof![6 => 0..4, 1 => -3..12, 1 => Just(70_000), 1 => Just(-70_000)];
     let bytes = prop_oneof![3 => Just(0_u32), 1 => 1..3_u32];
     let wait = prop_oneof![6 => Just(0), 2 => Just(SECOND), 1 => Just(61 * SECOND)];
-    let step = (any::<bool>(), flags, number(), number(), bytes, prop_oneof![5 => Just(1_u32), 1 => Just(2)], wait);
-    let step = step.prop_map(|(from_client, flags, seq, ack, bytes, interface, wait_ns)| Step {
-        from_client,
-        flags,
-        seq,
-        ack,
-        bytes: if flags & (SYN | RST) == 0 { bytes } else { 0 },
-        interface,
-        wait_ns,
-    });
+    let timestamp = prop_oneof![2 => Just(None), 1 => (1..6_u32).prop_map(Some)];
+    let beside = (bytes, timestamp, prop::bool::weighted(0.1), prop_oneof![5 => Just(1_u32), 1 => Just(2)], wait);
+    let step = (any::<bool>(), flags, number(), number(), beside);
+    let step =
+        step.prop_map(|(from_client, flags, seq, ack, (bytes, timestamp, closes_window, interface, wait_ns))| Step {
+            from_client,
+            flags,
+            seq,
+            ack,
+            bytes,
+            timestamp,
+            closes_window,
+            interface,
+            wait_ns,
+        });
     // Half the exchanges begin with a handshake, or they would seldom come so far.
     (any::<bool>(), prop::collection::vec(step, 1..40)).prop_map(|(opens, steps)| {
-        let plain =
-            |from_client, flags, seq, ack| Step { from_client, flags, seq, ack, bytes: 0, interface: 1, wait_ns: 0 };
+        let plain = |from_client, flags, seq, ack| Step {
+            from_client,
+            flags,
+            seq,
+            ack,
+            bytes: 0,
+            timestamp: None,
+            closes_window: false,
+            interface: 1,
+            wait_ns: 0,
+        };
         let handshake = [plain(true, SYN, 0, 0), plain(false, SYN | ACK, 0, 1), plain(true, ACK, 1, 1)];
         handshake.into_iter().filter(|_| opens).chain(steps).collect()
     })
@@ -80,6 +99,8 @@ fn take(talk: &Talk, step: &Step, bases: Bases) -> Result<(), Skip> {
         if step.from_client { (client, bases.0, bases.1) } else { (server, bases.1, bases.0) };
     // Without ACK the field is zero, wherever the numbers begin.
     let ack = if step.flags & ACK != 0 { other.wrapping_add_signed(step.ack) } else { 0 };
+    let peer = step.timestamp.map_or(peer, |value| peer.timestamps(value, 1));
+    let peer = if step.closes_window { peer.window(0) } else { peer };
     peer.via(step.interface).try_send(step.flags, own.wrapping_add_signed(step.seq), ack, step.bytes)
 }
 
@@ -108,6 +129,7 @@ fn may_coincide(outcome: Outcome, one: State, other: State) -> bool {
                 || either_way(SynReceived, Established)
                 // The same in a simultaneous open, before or after the other end's SYN was acknowledged.
                 || either_way(SynReceived, FinWait1)
+                || either_way(Established, FinWait1)
                 || either_way(CloseWait, FinWait1)
         }
         Outcome::Completed | Outcome::NotSeen => [
@@ -132,16 +154,19 @@ fn may_coincide(outcome: Outcome, one: State, other: State) -> bool {
         ]
         .into_iter()
         .any(|(a, b)| either_way(a, b)),
-        Outcome::Refused | Outcome::Reset | Outcome::TimedOut | Outcome::Abandoned | Outcome::Evicted => {
-            (one, other) == (Closed, Closed)
-        }
+        Outcome::Refused
+        | Outcome::Reset
+        | Outcome::Unreachable
+        | Outcome::TimedOut
+        | Outcome::Abandoned
+        | Outcome::Evicted => (one, other) == (Closed, Closed),
     }
 }
 
 /// What is known of a half, its numbers as distances from where they begin.
 #[derive(Debug)]
 struct Relative {
-    counts: [u64; 5],
+    counts: [u64; 14],
     isn: u32,
     next_seq: u32,
     acked: u32,
@@ -163,6 +188,15 @@ fn relative(half: &Half, own: u32, peer: u32) -> Relative {
         half.packets.get(),
         half.tap.get().into(),
         half.syn_retransmits.get().into(),
+        half.fin_retransmits.get().into(),
+        half.retransmits.get().into(),
+        half.zero_windows.get().into(),
+        half.keepalives.get().into(),
+        half.window_probes.get().into(),
+        half.unanswered.get().into(),
+        half.beats.get().into(),
+        half.completeness().into(),
+        half.window_is_zero().into(),
     ];
     let (isn, next_seq, acked) = (half.isn.get().0, half.next_seq.get().0, half.acked.get().0);
     Relative {
@@ -174,10 +208,13 @@ fn relative(half: &Half, own: u32, peer: u32) -> Relative {
     }
 }
 
+/// A flow's history and its notes.
+type Told = (String, Vec<Note>);
+
 /// Everything that is known of the flow, independent of where numbers begin and of which address is the lower one:
-/// the word without its epoch, told from the client's side; then the client's half and the server's, if seen, as long
-/// as the flow is not closed: after that numbers decide nothing.
-fn essence(talk: &Talk, bases: Bases) -> Option<(Word, Option<Relative>, Option<Relative>)> {
+/// the word without its epoch, told from the client's side, and the story; then the client's half and the server's, if
+/// seen, as long as the flow is not closed: after that numbers decide nothing.
+fn essence(talk: &Talk, bases: Bases) -> Option<(Word, Told, [Option<Relative>; 2])> {
     let word = talk.find()?.word.load();
     let (client, server) = talk.peers();
     let client_is_low = u32::from_be(talk.client.addr[0]) < u32::from_be(talk.server.addr[0]);
@@ -190,7 +227,12 @@ fn essence(talk: &Talk, bases: Bases) -> Option<(Word, Option<Relative>, Option<
     let mark = 1 << Mark::OriginatorIsHigh as u64;
     let server_originates = word.role_of(server_side) == Role::Originator;
     let word = Word(word.0 & !mark | if server_originates { mark } else { 0 }).in_epoch(0);
-    Some((word, client_half, server_half))
+    Some((word, (talk.history(), talk.flow().story.notes().collect()), [client_half, server_half]))
+}
+
+/// Two peers and an observer of live traffic, or of a capture.
+fn observed(keeps_all: bool) -> Talk {
+    if keeps_all { Talk::keeping_all() } else { Talk::new() }
 }
 
 fn monotone(before: &Counters, after: &Counters) -> bool {
@@ -201,8 +243,8 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn states_always_fit_together_and_counters_only_grow(steps in steps()) {
-        let talk = Talk::new();
+    fn states_always_fit_together_and_counters_only_grow(steps in steps(), keeps_all in any::<bool>()) {
+        let talk = observed(keeps_all);
         let mut before = talk.counters();
         for step in &steps {
             talk.wait(step.wait_ns);
@@ -233,15 +275,14 @@ proptest! {
     }
 
     #[test]
-    fn where_the_numbers_begin_does_not_matter(steps in steps(), client in any::<u32>(), server in any::<u32>()) {
-        let (here, there) = (Talk::new(), Talk::new());
+    fn where_the_numbers_begin_does_not_matter(
+        steps in steps(),
+        client in any::<u32>(),
+        server in any::<u32>(),
+        keeps_all in any::<bool>(),
+    ) {
+        let (here, there) = (observed(keeps_all), observed(keeps_all));
         for (number, step) in steps.iter().enumerate() {
-            // A RST may be all that was seen of an end of a flow that was picked up: what trails it has no numbers to
-            // be held against.
-            let word = here.find().map(|flow| flow.word.load());
-            if word.is_some_and(|word| word.phase() == Phase::Closed && word.outcome() == Outcome::NotSeen) {
-                break;
-            }
             // One interface: what trails a failed attempt on another one is a duplicate or stale by the numbers.
             let step = Step { interface: 1, ..*step };
             let one = play(&here, &[step], BASES);
@@ -266,8 +307,8 @@ proptest! {
     }
 
     #[test]
-    fn a_segment_repeated_at_once_moves_no_state_a_second_time(steps in steps()) {
-        let talk = Talk::new();
+    fn a_segment_repeated_at_once_moves_no_state_a_second_time(steps in steps(), keeps_all in any::<bool>()) {
+        let talk = observed(keeps_all);
         for step in &steps {
             let _ = play(&talk, &[*step], BASES);
             let once = talk.find().map(|flow| flow.word.load().states());
@@ -279,8 +320,8 @@ proptest! {
     }
 
     #[test]
-    fn each_flow_ends_and_leaves_in_the_end(steps in steps()) {
-        let talk = Talk::new();
+    fn each_flow_ends_and_leaves_in_the_end(steps in steps(), keeps_all in any::<bool>()) {
+        let talk = observed(keeps_all);
         let _ = play(&talk, &steps, BASES);
         for _ in 0..4 {
             talk.sweep_after(6 * 86_400 * SECOND);

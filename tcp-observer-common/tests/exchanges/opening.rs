@@ -9,9 +9,7 @@ use tcp_observer_common::{
     seq::SeqNum,
 };
 
-use crate::support::{Endpoint, MICROSECOND, SECOND, Talk};
-
-const MILLISECOND: u64 = 1000 * MICROSECOND;
+use crate::support::{Endpoint, MICROSECOND, MILLISECOND, SECOND, Talk};
 
 fn addr(octets: [u8; 4]) -> Ipv4 {
     [u32::from_ne_bytes(octets)]
@@ -241,6 +239,7 @@ fn a_syn_ack_repeated_after_the_last_ack_is_counted_and_changes_nothing() {
     let (client, server) = talk.peers();
     talk.open();
     let word = talk.word();
+    talk.wait(SECOND);
     server.syn_ack(5000, 1001);
     client.ack(1001, 5001);
     assert_eq!(talk.word(), word);

@@ -1,7 +1,7 @@
 //! Flows that were there before the observer: guessed roles, and how they become trusted.
 
 use tcp_observer_common::{
-    conn::{How, Initiator, Mark, Outcome, Phase, Role, State::*},
+    conn::{How, Initiator, Mark, Note, Outcome, Phase, Role, State::*},
     counters::Skip::*,
     seq::SeqNum,
 };
@@ -23,11 +23,10 @@ fn data_begins_a_flow_whose_handshake_was_not_seen() {
 }
 
 #[test]
-fn a_lone_ack_fin_or_rst_begins_nothing() {
+fn a_lone_ack_or_rst_begins_nothing() {
     let talk = Talk::new();
     let (client, server) = talk.peers();
     client.skipped(UnknownFlow).ack(1001, 5001);
-    client.skipped(UnknownFlow).fin(1001, 5001);
     server.skipped(UnknownFlow).rst(5001);
     server.skipped(UnknownFlow).rst_ack(0, 1001);
     assert_eq!(talk.table_entries(), (0, 0));
@@ -156,4 +155,100 @@ fn a_syn_into_it_is_stale() {
     client.skipped(Stale).syn(1000);
     server.skipped(Stale).syn_ack(5000, 1001);
     talk.expect(Established, Unknown);
+}
+
+// ---- In the middle of a close, and whatever a capture begins with ----
+
+#[test]
+fn a_fin_begins_a_flow_in_the_middle_of_its_close() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.fin(1001, 5001);
+    talk.expect(FinWait1, Unknown);
+    talk.expect_phase(Phase::Closing);
+    talk.expect_outcome(Outcome::NotSeen);
+    talk.expect_close(Initiator::Originator, How::Fin);
+    server.fin(5001, 1002);
+    talk.expect(TimeWait, LastAck);
+    client.ack(1002, 5002);
+    talk.expect(TimeWait, Closed);
+    talk.expect_notes([Note::PickedUpClosing, Note::ThreeSegmentClose]);
+    talk.expect_history("FfA");
+    assert_eq!(talk.all_attempts(), 0);
+}
+
+#[test]
+fn a_fin_of_the_responder_begins_one_likewise() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    server.fin_data(3_000_000_000, 1001, 10);
+    talk.expect(Unknown, FinWait1);
+    client.ack(1001, 3_000_000_011);
+    talk.expect(CloseWait, FinWait2);
+    talk.expect_phase(Phase::HalfClosed);
+    client.data(1001, 3_000_000_011, 10);
+    talk.expect_notes([Note::PickedUpClosing, Note::FinWithData, Note::HalfCloseData]);
+}
+
+#[test]
+fn in_a_capture_an_ack_begins_a_flow() {
+    let talk = Talk::keeping_all();
+    let (client, server) = talk.peers();
+    server.ack(5001, 1001);
+    talk.expect(Unknown, Established);
+    talk.expect_notes([Note::PickedUp]);
+    client.data(1001, 5001, 10);
+    server.ack(5001, 1011);
+    talk.expect(Established, Established);
+    talk.expect_history("aD");
+}
+
+#[test]
+fn in_a_capture_the_last_ack_of_a_close_is_a_flow_that_is_never_confirmed() {
+    let talk = Talk::keeping_all();
+    let (client, _) = talk.peers();
+    client.ack(1002, 5002);
+    talk.sweep_after(121 * 1_000_000_000);
+    talk.expect(Closed, Closed);
+    assert_eq!(talk.all_closes(), 0);
+}
+
+#[test]
+fn in_a_capture_a_rst_is_a_flow_that_is_over() {
+    for from_client in [true, false] {
+        let talk = Talk::keeping_all();
+        let (client, server) = talk.peers();
+        if from_client {
+            client.rst(1001);
+        } else {
+            server.rst_ack(5001, 1001);
+        }
+        talk.expect(Closed, Closed);
+        talk.expect_phase(Phase::Closed);
+        talk.expect_outcome(Outcome::NotSeen);
+        let initiator = if from_client { Initiator::Originator } else { Initiator::Responder };
+        talk.expect_close(initiator, How::Rst);
+        talk.expect_notes([Note::PickedUpClosing]);
+        talk.expect_history(if from_client { "R" } else { "r" });
+        // Nothing that was seen alive has ended.
+        assert_eq!((talk.all_closes(), talk.all_resets(), talk.all_attempts()), (0, 0, 0));
+        client.syn(90_000);
+        talk.expect(SynSent, Listen);
+    }
+}
+
+#[test]
+fn one_direction_or_both_may_be_picked_up() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.data(1001, 5001, 10);
+    client.data(1011, 5001, 10);
+    talk.expect(Established, Unknown);
+    talk.expect_notes([Note::PickedUp]);
+    server.ack(5001, 1021);
+    client.ack(1021, 5001);
+    talk.expect(Established, Established);
+    assert_eq!(talk.table_entries(), (1, 0));
+    talk.expect_notes([Note::PickedUp]);
+    talk.expect_history("DaA");
 }

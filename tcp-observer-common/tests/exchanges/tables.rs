@@ -19,9 +19,10 @@ fn a_syn_without_room_is_skipped_and_nothing_else_changes() {
     let before = talk.counters();
     other_client.skipped(TableFull).syn(1);
     other_client.skipped(TableFull).data(2, 1, 5);
+    other_client.skipped(TableFull).fin(2, 1);
     other_server.skipped(TableFull).syn_ack(1, 2);
     let mut after = talk.counters();
-    assert_eq!(core::mem::take(&mut after.skipped[TableFull.index()]), 3);
+    assert_eq!(core::mem::take(&mut after.skipped[TableFull.index()]), 4);
     assert_eq!(after, before);
     server.syn_ack(5000, 1001);
     client.ack(1001, 5001);

@@ -76,9 +76,9 @@ fn reset(talk: &Talk) {
 
 // Columns: SYN, SYN-ACK, ACK, data, FIN, RST.
 const ROWS: [Row; 10] = [
-    // The server is not there yet: only its SYN, its SYN-ACK and its RST mean something. An ACK of the client's
-    // whose SYN-ACK was not seen is one of a flow that passes elsewhere.
-    Row { lead: syn, next: (1001, 5001), states: (SynSent, Listen), client: "NsAAAA", server: "AAsssA" },
+    // An ACK of the client's whose SYN-ACK was not seen is one of a flow that passes elsewhere; one of the server's is
+    // half of a split handshake, and what comes with data or FIN shows that the SYN-ACK was missed.
+    Row { lead: syn, next: (1001, 5001), states: (SynSent, Listen), client: "NsAAAA", server: "AAAAAA" },
     // A server's listener may answer again with another number (SYN cookies).
     Row { lead: syn_ack, next: (1001, 5001), states: (SynSent, SynReceived), client: "ssAAAA", server: "sAAAAA" },
     Row {
@@ -103,9 +103,9 @@ const ROWS: [Row; 10] = [
         server: "NNAAsA",
     },
     // After a reset each end may open; what trails in is accepted without meaning anything. A refused attempt is
-    // over for everything but a SYN.
+    // over for everything but a SYN; another RST says no more than the first.
     Row { lead: reset, next: (1001, 5001), states: (Closed, Closed), client: "NNAAAA", server: "NNAAAA" },
-    Row { lead: refusal, next: (1001, 5001), states: (Closed, Closed), client: "Nsssss", server: "Nsssss" },
+    Row { lead: refusal, next: (1001, 5001), states: (Closed, Closed), client: "NssssA", server: "NssssA" },
 ];
 
 fn verdict(row: &Row, from_client: bool, flags: u8) -> char {

@@ -1,6 +1,7 @@
 //! The agent's life: prepare, attach, announce, serve, and undo all of it in the opposite order.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -20,7 +21,7 @@ use tokio::{
 use super::{Options, observed::Observed, status::Status};
 use crate::{
     kernel::{
-        PinnedMaps,
+        PinnedMaps, adopt,
         choice::Choice,
         leftover,
         links::{Inventory, Netlink},
@@ -146,17 +147,18 @@ impl Agent<'_> {
         self.note_attachments()?;
         self.programs.lock().unwrap_or_else(PoisonError::into_inner).announce(pin_dir)?;
         let source = Arc::new(PinnedMaps::open(pin_dir)?);
-        let _sweeper = Sweeper::start(sweep)?;
+        self.adopt(&source, inventory).await;
+        let _sweeper = Sweeper::start(sweep, Arc::clone(&source))?;
         self.report(listener.local_addr().unwrap_or(self.options.listen));
 
-        let exporter = Arc::new(Exporter::new(source, Arc::clone(&self.status) as _));
+        let exporter = Arc::new(Exporter::new(Arc::clone(&source) as _, Arc::clone(&self.status) as _));
         let status = Arc::clone(&self.status);
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(http::serve(listener, exporter, move || status.health(), async {
             // An error is as good: whoever held the other end is gone.
             let _ = stopped.await;
         }));
-        let outcome = self.follow(netlink, &mut local, signals).await;
+        let outcome = self.follow(netlink, &mut local, &source, signals).await;
         drop(stop);
         server.await.context("the web server failed")?;
         outcome
@@ -167,6 +169,7 @@ impl Agent<'_> {
         &mut self,
         netlink: &mut Netlink,
         local: &mut LocalAddresses,
+        maps: &Arc<PinnedMaps>,
         signals: &mut Signals,
     ) -> anyhow::Result<()> {
         let mut recheck = interval(RECHECK);
@@ -191,7 +194,11 @@ impl Agent<'_> {
             }
             netlink.forget_changes();
             match netlink.inventory().await {
-                Ok(inventory) => self.update(&inventory, local)?,
+                Ok(inventory) => {
+                    if self.update(&inventory, local)? {
+                        self.adopt(maps, &inventory).await;
+                    }
+                }
                 // Read while it was changing, most likely: the next change or the recheck asks again.
                 Err(error) => tracing::debug!("{error:#}"),
             }
@@ -199,14 +206,32 @@ impl Agent<'_> {
         }
     }
 
-    fn update(&mut self, inventory: &Inventory, local: &mut LocalAddresses) -> anyhow::Result<()> {
+    /// Follows what has changed; whether other interfaces are observed now.
+    fn update(&mut self, inventory: &Inventory, local: &mut LocalAddresses) -> anyhow::Result<bool> {
         if let Err(error) = local.keep(&inventory.addresses) {
             tracing::warn!("{error:#}");
         }
-        if self.observed.follow(inventory) {
+        let changed = self.observed.follow(inventory);
+        if changed {
             self.note_attachments()?;
         }
-        Ok(())
+        Ok(changed)
+    }
+
+    /// Takes in the connections that were there before. Without them the agent is as good for all that begin later.
+    async fn adopt(&self, maps: &Arc<PinnedMaps>, inventory: &Inventory) {
+        let interfaces: BTreeSet<u32> = self.observed.names().map(|(index, _)| index).collect();
+        let loopback = inventory.links.iter().any(|link| link.is_loopback && interfaces.contains(&link.index));
+        let (maps, addresses) = (Arc::clone(maps), inventory.addresses.clone());
+        let adopted = tokio::task::spawn_blocking(move || {
+            adopt::adopt(&maps, &adopt::Observed { addresses: &addresses, interfaces, loopback })
+        });
+        match adopted.await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => tracing::info!("adopted {count} connections that were there before"),
+            Ok(Err(error)) => tracing::warn!("cannot adopt the connections that were there before: {error:#}"),
+            Err(error) => tracing::warn!("cannot adopt the connections that were there before: {error}"),
+        }
     }
 
     fn note_attachments(&self) -> anyhow::Result<()> {

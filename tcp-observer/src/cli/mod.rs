@@ -1,6 +1,7 @@
 //! The command line as it is typed. What it means is decided elsewhere: a command's arguments turn into the options
 //! of what carries it out, and every flag is in one place.
 
+mod replay;
 mod select;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -8,13 +9,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-pub use self::select::SelectArgs;
+pub use self::{replay::ReplayArgs, select::SelectArgs};
 use crate::{
     agent::{self, Ingress},
-    exit::Failure,
-    filter::Prefix,
     output::{self, summary},
-    replay, version,
+    version,
 };
 
 /// Where the agent pins its maps unless told otherwise.
@@ -40,7 +39,7 @@ pub enum Command {
     Dump(DumpArgs),
     /// Show counts, handshake times and outcomes of the running agent
     Summary(SummaryArgs),
-    /// Show the flows of a capture (pcap or pcapng); needs no agent and no privilege
+    /// Show the flows of captures (pcap or pcapng); needs no agent and no privilege
     Replay(ReplayArgs),
     /// Remove what a stopped agent left attached and pinned
     Detach(DetachArgs),
@@ -111,46 +110,6 @@ pub struct SummaryArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct ReplayArgs {
-    /// The capture
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-
-    /// How flows are written
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: output::Format,
-
-    /// Show counts, handshake times and outcomes of the whole capture instead of flows (as text, or with -o json)
-    #[arg(long, conflicts_with_all = select::FLAGS)]
-    pub summary: bool,
-
-    /// Address or prefix that is local; repeats. Without any, records leave open what is local
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub local: Vec<Prefix>,
-
-    // Last, since its heading holds for what follows.
-    #[command(flatten)]
-    pub select: SelectArgs,
-}
-
-impl ReplayArgs {
-    /// How the summary is written, where one is asked for.
-    ///
-    /// # Errors
-    /// When it is to be written in a way that only flows are.
-    pub fn summary_format(&self) -> anyhow::Result<Option<summary::Format>> {
-        match (self.summary, self.output) {
-            (false, _) => Ok(None),
-            (true, output::Format::Table) => Ok(Some(summary::Format::Text)),
-            (true, output::Format::Json) => Ok(Some(summary::Format::Json)),
-            (true, output::Format::Wide | output::Format::Csv) => {
-                Err(Failure::usage("a summary is written as text, or with `-o json`"))
-            }
-        }
-    }
-}
-
-#[derive(Args, Debug)]
 pub struct DetachArgs {
     #[command(flatten)]
     pub pins: PinArgs,
@@ -161,12 +120,6 @@ pub struct PinArgs {
     /// Where on a bpffs the agent's maps are pinned
     #[arg(long, value_name = "DIR", default_value = PIN_DIR)]
     pub pin_dir: PathBuf,
-}
-
-impl From<&ReplayArgs> for replay::Options {
-    fn from(args: &ReplayArgs) -> Self {
-        Self { local: args.local.iter().map(|prefix| prefix.0).collect() }
-    }
 }
 
 impl From<RunArgs> for agent::Options {

@@ -6,17 +6,29 @@ use clap::{
     Args,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use tcp_observer_common::conn::{Locality, Phase};
+use tcp_observer_common::conn::{Locality, Note, Phase};
 
 use crate::{
     filter::{Filter, Prefix, StateSet},
     order::Order,
     selection::Selection,
+    snapshot::{ConnState, notable},
 };
 
 /// The flags by the names that clap knows them by: for a command that shows flows or something else.
-pub const FLAGS: [&str; 9] =
-    ["states", "phases", "roles", "ports", "addrs", "interfaces", "older_than", "sort", "limit"];
+pub const FLAGS: [&str; 11] = [
+    "states",
+    "phases",
+    "roles",
+    "ports",
+    "addrs",
+    "interfaces",
+    "notes",
+    "conn_states",
+    "older_than",
+    "sort",
+    "limit",
+];
 
 /// Values of one flag are alternatives, flags combine with and.
 #[derive(Args, Debug)]
@@ -28,7 +40,7 @@ pub struct SelectArgs {
     states: Vec<StateSet>,
 
     /// Where the whole flow stands
-    #[arg(long = "phase", value_name = "PHASE", value_delimiter = ',', value_parser = words(Phase::ALL, Phase::label))]
+    #[arg(long = "phase", value_name = "PHASE", value_delimiter = ',', value_parser = words(Phase::ALL.iter().copied(), Phase::label))]
     phases: Vec<Phase>,
 
     /// What this host is to the flow
@@ -36,7 +48,7 @@ pub struct SelectArgs {
         long = "role",
         value_name = "ROLE",
         value_delimiter = ',',
-        value_parser = words(Locality::ALL, Locality::label)
+        value_parser = words(Locality::ALL.iter().copied(), Locality::label)
     )]
     roles: Vec<Locality>,
 
@@ -52,17 +64,44 @@ pub struct SelectArgs {
     #[arg(long = "interface", value_name = "NAME")]
     interfaces: Vec<String>,
 
+    /// Recognised in the flow: keepalive, zero_window, time_wait_reused, … (a wrong one is answered with all of them)
+    #[arg(
+        long = "note",
+        value_name = "LABEL",
+        value_delimiter = ',',
+        hide_possible_values = true,
+        value_parser = words(notable(), Note::label)
+    )]
+    notes: Vec<Note>,
+
+    /// How the connection went, in Zeek's words
+    #[arg(
+        long = "conn-state",
+        value_name = "STATE",
+        value_delimiter = ',',
+        ignore_case = true,
+        value_parser = words(ConnState::ALL, ConnState::label)
+    )]
+    conn_states: Vec<ConnState>,
+
     /// First seen at least so long ago: 90s, 5m, 2h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
 
-    /// What comes first
-    #[arg(long, value_enum, default_value_t)]
-    sort: Order,
+    /// What comes first. Default: first-seen
+    #[arg(long, value_enum)]
+    sort: Option<Order>,
 
     /// Show at most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+}
+
+impl SelectArgs {
+    /// Whether a flow can be shown without knowing those that end after it: in no order, and whatever time it is then.
+    pub fn takes_one_at_a_time(&self) -> bool {
+        self.sort.is_none() && self.older_than.is_none()
+    }
 }
 
 impl From<SelectArgs> for Selection {
@@ -74,20 +113,24 @@ impl From<SelectArgs> for Selection {
             ports: args.ports,
             addrs: args.addrs,
             interfaces: args.interfaces,
+            notes: args.notes,
+            conn_states: args.conn_states,
             older_than: args.older_than,
         };
-        Self { filter, order: args.sort, limit: args.limit }
+        Self { filter, order: args.sort.unwrap_or_default(), limit: args.limit }
     }
 }
 
 /// Takes one of the words that records use for these values, with hyphens if one prefers.
 fn words<T: Copy + Send + Sync + 'static>(
-    all: &'static [T],
+    all: impl IntoIterator<Item = T>,
     label: fn(T) -> &'static str,
 ) -> impl TypedValueParser<Value = T> {
-    let word = move |&value: &T| PossibleValue::new(label(value)).alias(label(value).replace('_', "-"));
-    PossibleValuesParser::new(all.iter().map(word)).try_map(move |typed| {
+    let all: Vec<_> = all.into_iter().collect();
+    let word = |&value: &T| PossibleValue::new(label(value)).alias(label(value).replace('_', "-"));
+    PossibleValuesParser::new(all.iter().map(word).collect::<Vec<_>>()).try_map(move |typed| {
+        // Whether case matters has been seen to.
         let meant = typed.replace('-', "_");
-        all.iter().copied().find(|&value| label(value) == meant).ok_or("no such value")
+        all.iter().copied().find(|&value| label(value).eq_ignore_ascii_case(&meant)).ok_or("no such value")
     })
 }

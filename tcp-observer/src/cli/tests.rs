@@ -1,10 +1,10 @@
 //! What is typed, and what is understood.
 
 use clap::{CommandFactory as _, error::ErrorKind};
-use tcp_observer_common::conn::{Locality, Phase};
+use tcp_observer_common::conn::{Locality, Note, Phase};
 
 use super::*;
-use crate::selection::Selection;
+use crate::{replay::Input, selection::Selection, snapshot::ConnState};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split(' '))
@@ -47,6 +47,20 @@ fn run_takes_what_it_is_told() {
 }
 
 #[test]
+fn notes_and_conn_states_go_by_their_labels_and_a_wrong_one_is_answered_with_the_right_ones() {
+    let filter = selection("--note keepalive,zero-window --note tuple_reused --conn-state sf,S0").filter;
+    assert_eq!(filter.notes, [Note::Keepalive, Note::ZeroWindow, Note::TupleReused]);
+    assert_eq!(filter.conn_states, [ConnState::Sf, ConnState::S0]);
+    let error = parse("tcp-observer dump --note keepalve").unwrap_err().to_string();
+    assert!(error.contains("keepalive, heartbeat, zero_window") && error.contains("a similar value exists"), "{error}");
+    let error = parse("tcp-observer dump --conn-state S9").unwrap_err().to_string();
+    assert!(error.contains("S0, S1, SF, REJ"), "{error}");
+    for ordinary in ["nothing", "completed", "syn_answered"] {
+        assert!(parse(&format!("tcp-observer dump --note {ordinary}")).is_err(), "{ordinary}");
+    }
+}
+
+#[test]
 fn filters_repeat_and_take_lists() {
     let selection = selection(
         "--state estab,syn-recv --state time_wait --phase half-open --phase time_wait --role client,server --port 80 \
@@ -61,6 +75,22 @@ fn filters_repeat_and_take_lists() {
     assert_eq!(filter.interfaces, ["eth0"]);
     assert_eq!(filter.older_than, Some(Duration::from_secs(300)));
     assert_eq!(selection.limit, Some(10));
+}
+
+#[test]
+fn replay_takes_files_and_standard_input_in_the_order_given() {
+    let replay = |line: &str| match parse(&format!("tcp-observer replay {line}")).unwrap().command {
+        Command::Replay(args) => args,
+        other => panic!("{other:?}"),
+    };
+    let file = |name: &str| Input::File(name.into());
+    assert_eq!(replay("b.pcap - a.pcap").inputs().unwrap(), [file("b.pcap"), Input::Stdin, file("a.pcap")]);
+    assert!(replay("- a.pcap -").inputs().is_err());
+    for (line, one_at_a_time) in
+        [("a", true), ("a --port 80 --limit 3", true), ("a --sort first-seen", false), ("a --older-than 5s", false)]
+    {
+        assert_eq!(replay(line).select.takes_one_at_a_time(), one_at_a_time, "{line}");
+    }
 }
 
 #[test]
@@ -79,6 +109,8 @@ fn what_makes_no_sense_is_wrong_usage() {
         "dump --limit many",
         "dump -o xml",
         "summary -o csv",
+        "replay",
+        "replay a.pcap --summary --sort bytes",
         "run --max-flows 0",
         "run --listen 9477",
         "run --log-level info=loud",

@@ -4,7 +4,7 @@
 //! Everything is read whole, each time: a few system calls, and no way for a missed message to leave a stale view.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     pin::pin,
 };
@@ -59,7 +59,8 @@ pub struct Link {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     pub links: Vec<Link>,
-    pub addresses: BTreeSet<IpAddr>,
+    /// Each with the index of an interface that has it.
+    pub addresses: BTreeMap<IpAddr, u32>,
 }
 
 /// A conversation with the kernel about them.
@@ -122,7 +123,8 @@ impl Netlink {
         }
         let mut addresses = pin!(self.handle.address().get().execute());
         while let Some(message) = addresses.next().await {
-            inventory.addresses.extend(address(&message.context("cannot list the network addresses")?));
+            let message = message.context("cannot list the network addresses")?;
+            inventory.addresses.extend(address(&message).map(|address| (address, message.header.index)));
         }
         inventory.links.sort_by_key(|link| link.index);
         Ok(inventory)

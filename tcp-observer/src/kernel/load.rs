@@ -20,7 +20,7 @@ use tcp_observer_common::{
     limits::Limits,
 };
 
-use super::{clock, listeners, maps::PinnedMap, pin};
+use super::{clock, listeners, maps::PinnedMap, pin, sockets};
 use crate::agent::Options;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcp-observer-ebpf"));
@@ -54,7 +54,13 @@ impl Programs {
     /// # Errors
     /// When a map is missing or of another layout.
     pub fn fill(&self, options: &Options) -> anyhow::Result<()> {
+        // An orphan in FIN_WAIT_2 is told from a live half-close by whether its socket is there, if that can be asked.
+        let fin_wait_2_ns = match sockets::listeners() {
+            Ok(_) => Limits::DEFAULT.established_ns,
+            Err(_) => Limits::DEFAULT.fin_wait_2_ns,
+        };
         let limits = Limits {
+            fin_wait_2_ns,
             remote_time_wait_ns: u64::try_from(options.remote_time_wait.as_nanos()).unwrap_or(u64::MAX),
             ..Limits::DEFAULT
         };

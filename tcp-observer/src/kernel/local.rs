@@ -1,6 +1,11 @@
 //! Tells the kernel programs which addresses are this host's own. Loopback they know by value.
 
-use std::{collections::BTreeSet, io, net::IpAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use anyhow::Context;
 use tcp_observer_common::{
@@ -34,9 +39,10 @@ impl LocalAddresses {
     ///
     /// # Errors
     /// When a map cannot be written for another reason than being full, which is a warning.
-    pub fn keep(&mut self, addresses: &BTreeSet<IpAddr>) -> anyhow::Result<()> {
+    pub fn keep(&mut self, addresses: &BTreeMap<IpAddr, u32>) -> anyhow::Result<()> {
+        let addresses: BTreeSet<IpAddr> = addresses.keys().copied().collect();
         let (gone, came): (Vec<_>, Vec<_>) = (
-            self.present.difference(addresses).copied().collect(),
+            self.present.difference(&addresses).copied().collect(),
             addresses.difference(&self.present).copied().collect(),
         );
         for address in gone {
@@ -56,7 +62,7 @@ impl LocalAddresses {
 
     fn change(&self, address: IpAddr, is_local: bool) -> io::Result<()> {
         match address {
-            IpAddr::V4(address) => write(&self.ipv4, [u32::from_ne_bytes(address.octets())], is_local),
+            IpAddr::V4(address) => write(&self.ipv4, ipv4_word(address), is_local),
             IpAddr::V6(address) => write(&self.ipv6, ipv6_words(address.octets()), is_local),
         }
     }
@@ -76,8 +82,13 @@ fn write<A: Address + Plain>(map: &PinnedMap<A, u8>, key: A, is_local: bool) -> 
     if is_local { map.table.update(&key, &1) } else { map.table.delete(&key).map(drop) }
 }
 
+/// An address in network byte order, as one word.
+pub(super) fn ipv4_word(address: Ipv4Addr) -> Ipv4 {
+    [u32::from_ne_bytes(address.octets())]
+}
+
 /// An address in network byte order, as four words in memory order.
-fn ipv6_words(octets: [u8; 16]) -> Ipv6 {
+pub(super) fn ipv6_words(octets: [u8; 16]) -> Ipv6 {
     let mut words = [0; 4];
     for (word, four) in words.iter_mut().zip(octets.chunks_exact(4)) {
         let mut bytes = [0; 4];

@@ -3,8 +3,10 @@
 //!
 //! Read in the order of a start: [`preflight`] and [`lock`], [`links`] and [`plan`], [`load`], [`attach`] (with
 //! [`clsact`] for kernels without TCX), then [`sweep`] and [`local`] while it runs. The other commands only need
-//! [`PinnedMaps`]. [`sockets`] is the kernel's other word on the same connections: its socket table.
+//! [`PinnedMaps`]. [`sockets`] is the kernel's other word on the same connections, its socket table: what it has at the
+//! start is taken in by [`adopt`], what is gone from it is closed by [`reconcile`].
 
+pub mod adopt;
 pub mod attach;
 pub mod bpf;
 pub mod choice;
@@ -21,6 +23,7 @@ pub mod memory;
 pub mod pin;
 pub mod plan;
 pub mod preflight;
+pub mod reconcile;
 mod snapshot;
 pub mod sockets;
 pub mod sweep;

@@ -16,11 +16,12 @@ use tcp_observer_common::{
 
 use super::{
     bpf::Plain,
-    clock,
+    clock, listeners,
     maps::{PinnedMap, PinnedMaps},
+    sockets,
 };
 use crate::{
-    snapshot::{FlowRecord, Key, Moment, Snapshot, TableUsage, Totals},
+    snapshot::{FlowRecord, Key, Moment, Snapshot, SocketView, TableUsage, Totals},
     source::Source,
 };
 
@@ -48,8 +49,15 @@ impl Source for PinnedMaps {
             flows: reading.flows,
             totals,
             tables: reading.tables,
+            sockets: socket_view(),
         })
     }
+}
+
+/// What the socket table of this network namespace says; `None` where the kernel does not show it.
+fn socket_view() -> Option<SocketView> {
+    let listeners = sockets::listeners().inspect_err(|error| tracing::debug!("{error}")).ok()?;
+    Some(SocketView::new(&listeners, listeners::ephemeral_ports()))
 }
 
 impl PinnedMaps {

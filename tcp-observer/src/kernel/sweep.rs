@@ -2,28 +2,28 @@
 //!
 //! Readers do not depend on it ([`settled_at`](tcp_observer_common::conn::Flow::settled_at) shows them the same), but
 //! counters of timeouts and the room in the tables do. The half-open tables are small and turn over fast; the others
-//! can be swept more rarely. It runs on a thread of its own, since a sweep of a full table keeps it busy for a while.
+//! can be swept more rarely. Between two sweeps the quiet flows are compared with the kernel's sockets
+//! ([`reconcile`](super::reconcile)). It runs on a thread of its own, since a sweep of a full table keeps it busy for a while.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use tcp_observer_common::abi::request;
 
-use super::bpf;
+use super::{bpf, maps::PinnedMaps, reconcile};
 
 const HALF_OPEN_EVERY: Duration = Duration::from_secs(1);
 /// Every so many of those, all tables.
 const ALL_EVERY: u32 = 5;
-
-/// What the program reads in the frame that it is run on, after the Ethernet header.
-const WHICH_AT: usize = 14;
-const HALF_OPEN: u8 = 1;
-const ALL: u8 = 2;
 
 /// The sweeping thread. Dropping it ends the thread, after the sweep that it is in.
 pub struct Sweeper {
@@ -34,11 +34,11 @@ pub struct Sweeper {
 impl Sweeper {
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(program: OwnedFd) -> anyhow::Result<Self> {
+    pub fn start(program: OwnedFd, maps: Arc<PinnedMaps>) -> anyhow::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("sweep".into())
-            .spawn(move || sweep_until(&stopped, &program))
+            .spawn(move || sweep_until(&stopped, &program, &maps))
             .context("cannot start the sweeping thread")?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -54,13 +54,14 @@ impl Drop for Sweeper {
     }
 }
 
-fn sweep_until(stopped: &mpsc::Receiver<()>, program: &OwnedFd) {
+fn sweep_until(stopped: &mpsc::Receiver<()>, program: &OwnedFd, maps: &PinnedMaps) {
     let mut failing = false;
+    let mut sockets = Sockets { asked: Instant::now(), failing: false };
     for round in 1_u32.. {
         if !matches!(stopped.recv_timeout(HALF_OPEN_EVERY), Err(RecvTimeoutError::Timeout)) {
             return;
         }
-        let which = if round.is_multiple_of(ALL_EVERY) { ALL } else { HALF_OPEN };
+        let which = if round.is_multiple_of(ALL_EVERY) { request::ALL } else { request::HALF_OPEN };
         match sweep(program, which) {
             Ok(()) => failing = false,
             Err(error) => {
@@ -71,12 +72,42 @@ fn sweep_until(stopped: &mpsc::Receiver<()>, program: &OwnedFd) {
                 failing = true;
             }
         }
+        sockets.ask(maps, program);
+    }
+}
+
+/// When the socket table was last asked, and whether it answered.
+struct Sockets {
+    asked: Instant,
+    failing: bool,
+}
+
+impl Sockets {
+    /// Closes the flows whose sockets are gone, if it is time.
+    fn ask(&mut self, maps: &PinnedMaps, program: &OwnedFd) {
+        if self.asked.elapsed() < reconcile::EVERY {
+            return;
+        }
+        self.asked = Instant::now();
+        match reconcile::reconcile(maps, program) {
+            Ok(0) => self.failing = false,
+            Ok(count) => {
+                tracing::debug!("closed {count} quiet flows whose sockets are gone");
+                self.failing = false;
+            }
+            Err(error) => {
+                if !self.failing {
+                    tracing::warn!("cannot compare quiet flows with the kernel's sockets: {error:#}");
+                }
+                self.failing = true;
+            }
+        }
     }
 }
 
 fn sweep(program: &OwnedFd, which: u8) -> io::Result<()> {
-    let mut frame = [0; 64];
-    frame[WHICH_AT] = which;
+    let mut frame = [0; request::BYTES];
+    frame[request::AT] = which;
     loop {
         match bpf::test_run(program.as_fd(), &frame) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

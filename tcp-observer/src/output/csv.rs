@@ -1,9 +1,11 @@
 //! Flow records as CSV: a header line, then the JSON record's fields flattened, quoted as RFC 4180 says
-//! (<https://www.rfc-editor.org/rfc/rfc4180#section-2>). What is unknown is an empty field.
+//! (<https://www.rfc-editor.org/rfc/rfc4180#section-2>). What is unknown is an empty field; the elements of a list have
+//! bars between them.
 
 use std::{
     fmt::{Display, Write as _},
     io::{self, Write},
+    mem,
 };
 
 use super::json::{Seconds, Timestamp};
@@ -23,6 +25,17 @@ const COLUMNS: &[Column] = &[
     ("originator_syn_retransmits", |flow, out| put(flow.originator.syn_retransmits, out)),
     ("originator_fin", |flow, out| put(flow.originator.fin, out)),
     ("originator_rst", |flow, out| put(flow.originator.rst, out)),
+    ("originator_mss", |flow, out| known(flow.originator.mss, out)),
+    ("originator_window_scale", |flow, out| known(flow.originator.window_scale, out)),
+    ("originator_sack", |flow, out| known(flow.originator.sack, out)),
+    ("originator_timestamps", |flow, out| known(flow.originator.timestamps, out)),
+    ("originator_retransmits", |flow, out| put(flow.originator.retransmits, out)),
+    ("originator_keepalives", |flow, out| put(flow.originator.keepalives, out)),
+    ("originator_unanswered_keepalives", |flow, out| put(flow.originator.unanswered_keepalives, out)),
+    ("originator_zero_windows", |flow, out| put(flow.originator.zero_windows, out)),
+    ("originator_window_probes", |flow, out| put(flow.originator.window_probes, out)),
+    ("originator_fin_retransmits", |flow, out| put(flow.originator.fin_retransmits, out)),
+    ("originator_heartbeat_seconds", |flow, out| known(flow.originator.heartbeat_ns.map(Seconds), out)),
     ("responder_addr", |flow, out| put(flow.responder.addr, out)),
     ("responder_port", |flow, out| put(flow.responder.port, out)),
     ("responder_state", |flow, out| known(flow.responder.state.map(|state| state.label()), out)),
@@ -33,6 +46,17 @@ const COLUMNS: &[Column] = &[
     ("responder_synack_retransmits", |flow, out| put(flow.responder.syn_retransmits, out)),
     ("responder_fin", |flow, out| put(flow.responder.fin, out)),
     ("responder_rst", |flow, out| put(flow.responder.rst, out)),
+    ("responder_mss", |flow, out| known(flow.responder.mss, out)),
+    ("responder_window_scale", |flow, out| known(flow.responder.window_scale, out)),
+    ("responder_sack", |flow, out| known(flow.responder.sack, out)),
+    ("responder_timestamps", |flow, out| known(flow.responder.timestamps, out)),
+    ("responder_retransmits", |flow, out| put(flow.responder.retransmits, out)),
+    ("responder_keepalives", |flow, out| put(flow.responder.keepalives, out)),
+    ("responder_unanswered_keepalives", |flow, out| put(flow.responder.unanswered_keepalives, out)),
+    ("responder_zero_windows", |flow, out| put(flow.responder.zero_windows, out)),
+    ("responder_window_probes", |flow, out| put(flow.responder.window_probes, out)),
+    ("responder_fin_retransmits", |flow, out| put(flow.responder.fin_retransmits, out)),
+    ("responder_heartbeat_seconds", |flow, out| known(flow.responder.heartbeat_ns.map(Seconds), out)),
     ("interface", |flow, out| known(flow.interface.as_deref(), out)),
     ("role", |flow, out| known(flow.role.map(|role| role.label()), out)),
     ("inferred", |flow, out| put(flow.inferred, out)),
@@ -46,8 +70,16 @@ const COLUMNS: &[Column] = &[
     ("handshake_synack_to_ack_seconds", |flow, out| known(flow.handshake.synack_to_ack_ns.map(Seconds), out)),
     ("handshake_total_seconds", |flow, out| known(flow.handshake.total_ns.map(Seconds), out)),
     ("handshake_retransmitted", |flow, out| put(flow.handshake.retransmitted, out)),
+    ("handshake_unreachable", |flow, out| known(flow.handshake.unreachable.map(|reason| reason.label()), out)),
     ("close_initiator", |flow, out| known(flow.close.initiator.map(|initiator| initiator.label()), out)),
     ("close_how", |flow, out| known(flow.close.how.map(|how| how.label()), out)),
+    ("half_close_seconds", |flow, out| known(flow.half_close_ns.map(Seconds), out)),
+    ("ecn", |flow, out| known(flow.ecn(), out)),
+    ("conn_state", |flow, out| put(flow.conn_state().label(), out)),
+    ("history", |flow, out| put(flow.history, out)),
+    ("completeness", |flow, out| put(flow.completeness, out)),
+    ("notes", |flow, out| put(flow.notes.joined('|'), out)),
+    ("vlan", |flow, out| known(flow.vlan.as_deref().map(vlans), out)),
 ];
 
 fn put(value: impl Display, out: &mut String) {
@@ -61,23 +93,63 @@ fn known(value: Option<impl Display>, out: &mut String) {
     }
 }
 
+/// Identifiers from the outer tag to the inner one.
+fn vlans(ids: &[u16]) -> impl Display {
+    std::fmt::from_fn(move |f| {
+        for (index, id) in ids.iter().enumerate() {
+            write!(f, "{}{id}", if index > 0 { "|" } else { "" })?;
+        }
+        Ok(())
+    })
+}
+
 /// Writes the header and the flows, one line each.
 ///
 /// # Errors
 /// When `out` takes no more.
 pub fn write<'a>(flows: impl IntoIterator<Item = &'a FlowRecord>, out: &mut impl Write) -> io::Result<()> {
-    let mut csv = ::csv::Writer::from_writer(out);
-    csv.write_record(COLUMNS.iter().map(|(name, _)| name)).map_err(cause)?;
-    let mut field = String::new();
-    for flow in flows {
-        for (_, write_field) in COLUMNS {
-            field.clear();
-            write_field(flow, &mut field);
-            csv.write_field(&field).map_err(cause)?;
-        }
-        csv.write_record(None::<&[u8]>).map_err(cause)?;
+    let mut lines = Lines::new(out);
+    flows.into_iter().try_for_each(|flow| lines.add(flow))?;
+    lines.end()
+}
+
+/// A header line, and a line for each flow as it comes. Nothing is written before the first flow or the end.
+pub struct Lines<W: Write> {
+    csv: ::csv::Writer<W>,
+    has_header: bool,
+    field: String,
+}
+
+impl<W: Write> Lines<W> {
+    pub fn new(out: W) -> Self {
+        Self { csv: ::csv::Writer::from_writer(out), has_header: false, field: String::new() }
     }
-    csv.flush()
+
+    /// # Errors
+    /// When the output takes no more.
+    pub fn add(&mut self, flow: &FlowRecord) -> io::Result<()> {
+        self.header()?;
+        for (_, write_field) in COLUMNS {
+            self.field.clear();
+            write_field(flow, &mut self.field);
+            self.csv.write_field(&self.field).map_err(cause)?;
+        }
+        self.csv.write_record(None::<&[u8]>).map_err(cause)
+    }
+
+    /// # Errors
+    /// When the output takes no more.
+    pub fn end(mut self) -> io::Result<()> {
+        self.header()?;
+        self.csv.flush()
+    }
+
+    fn header(&mut self) -> io::Result<()> {
+        if !mem::replace(&mut self.has_header, true) {
+            self.csv.write_record(COLUMNS.iter().map(|(name, _)| name)).map_err(cause)?;
+        }
+        Ok(())
+    }
 }
 
 /// The error of the writer below, whose kind the crate's own conversion forgets: a broken pipe has to be known as one.
@@ -90,7 +162,7 @@ fn cause(error: ::csv::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use tcp_observer_common::conn::Locality;
+    use tcp_observer_common::conn::{Locality, Note};
 
     use super::*;
     use crate::snapshot::fixture;
@@ -121,7 +193,7 @@ mod tests {
         let lines = lines(&[]);
         assert_eq!(lines.len(), 1);
         assert!(lines[0].starts_with("originator_addr,originator_port,originator_state,"));
-        assert!(lines[0].ends_with(",close_initiator,close_how"));
+        assert!(lines[0].ends_with(",conn_state,history,completeness,notes,vlan"));
     }
 
     #[test]
@@ -130,13 +202,17 @@ mod tests {
         flow.responder.isn = None;
         // Interfaces may be named almost anything.
         flow.interface = Some("a,\"b".into());
+        flow.responder.sack = None;
+        flow.responder.heartbeat_ns = Some(15_000_000_000);
+        flow.notes = [Note::FastOpen, Note::Heartbeat].into_iter().collect();
+        flow.vlan = Some([100, 7].into());
         assert_eq!(
             lines(&[flow])[1],
-            "192.0.2.1,40000,established,true,3,1000,7,0,false,false,\
-             192.0.2.2,443,established,false,3,1000,,0,false,false,\
+            "192.0.2.1,40000,established,true,3,1000,7,0,false,false,1460,7,true,true,0,0,0,0,0,0,,\
+             192.0.2.2,443,established,false,3,1000,,0,false,false,1460,7,,true,0,0,0,0,0,0,15,\
              \"a,\"\"b\",client,false,established,,\
              2026-01-01T00:00:00.000000000Z,2026-01-01T00:01:00.000000000Z,60,\
-             completed,0.000123,0.000045,0.000168,false,,"
+             completed,0.000123,0.000045,0.000168,false,,,,,,S1,ShADad,15,fast_open|heartbeat,100|7"
         );
     }
 }

@@ -41,6 +41,13 @@ struct Record<'a> {
     duration_seconds: Seconds,
     handshake: Handshake,
     close: Close,
+    half_close_seconds: Option<Seconds>,
+    ecn: Option<&'static str>,
+    conn_state: &'static str,
+    history: Text<snapshot::History>,
+    completeness: u8,
+    notes: Labels,
+    vlan: Option<&'a [u16]>,
 }
 
 #[derive(Serialize)]
@@ -55,6 +62,8 @@ struct Originator {
     syn_retransmits: u8,
     fin: bool,
     rst: bool,
+    #[serde(flatten)]
+    more: More,
 }
 
 #[derive(Serialize)]
@@ -69,6 +78,24 @@ struct Responder {
     synack_retransmits: u8,
     fin: bool,
     rst: bool,
+    #[serde(flatten)]
+    more: More,
+}
+
+/// What both kinds of endpoints have in common besides.
+#[derive(Serialize)]
+struct More {
+    mss: Option<u16>,
+    window_scale: Option<u8>,
+    sack: Option<bool>,
+    timestamps: Option<bool>,
+    retransmits: u32,
+    keepalives: u16,
+    unanswered_keepalives: u8,
+    zero_windows: u16,
+    window_probes: u16,
+    fin_retransmits: u8,
+    heartbeat_seconds: Option<Seconds>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +105,7 @@ struct Handshake {
     synack_to_ack_seconds: Option<Seconds>,
     total_seconds: Option<Seconds>,
     retransmitted: bool,
+    unreachable: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -106,11 +134,19 @@ impl<'a> From<&'a FlowRecord> for Record<'a> {
                 synack_to_ack_seconds: handshake.synack_to_ack_ns.map(Seconds),
                 total_seconds: handshake.total_ns.map(Seconds),
                 retransmitted: handshake.retransmitted,
+                unreachable: handshake.unreachable.map(|reason| reason.label()),
             },
             close: Close {
                 initiator: flow.close.initiator.map(|initiator| initiator.label()),
                 how: flow.close.how.map(|how| how.label()),
             },
+            half_close_seconds: flow.half_close_ns.map(Seconds),
+            ecn: flow.ecn(),
+            conn_state: flow.conn_state().label(),
+            history: Text(flow.history),
+            completeness: flow.completeness,
+            notes: Labels(flow.notes),
+            vlan: flow.vlan.as_deref(),
         }
     }
 }
@@ -128,6 +164,7 @@ impl From<&snapshot::Endpoint> for Originator {
             syn_retransmits: endpoint.syn_retransmits,
             fin: endpoint.fin,
             rst: endpoint.rst,
+            more: endpoint.into(),
         }
     }
 }
@@ -145,7 +182,44 @@ impl From<&snapshot::Endpoint> for Responder {
             synack_retransmits: endpoint.syn_retransmits,
             fin: endpoint.fin,
             rst: endpoint.rst,
+            more: endpoint.into(),
         }
+    }
+}
+
+impl From<&snapshot::Endpoint> for More {
+    fn from(endpoint: &snapshot::Endpoint) -> Self {
+        Self {
+            mss: endpoint.mss,
+            window_scale: endpoint.window_scale,
+            sack: endpoint.sack,
+            timestamps: endpoint.timestamps,
+            retransmits: endpoint.retransmits,
+            keepalives: endpoint.keepalives,
+            unanswered_keepalives: endpoint.unanswered_keepalives,
+            zero_windows: endpoint.zero_windows,
+            window_probes: endpoint.window_probes,
+            fin_retransmits: endpoint.fin_retransmits,
+            heartbeat_seconds: endpoint.heartbeat_ns.map(Seconds),
+        }
+    }
+}
+
+/// What displays itself, as a string.
+struct Text<T>(T);
+
+impl<T: std::fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// Notes by their labels.
+struct Labels(snapshot::Notes);
+
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|note| note.label()))
     }
 }
 
@@ -220,7 +294,10 @@ impl Serialize for Seconds {
 
 #[cfg(test)]
 mod tests {
-    use tcp_observer_common::conn::{How, Initiator, Locality, Outcome, Phase, State};
+    use tcp_observer_common::{
+        conn::{How, Initiator, Locality, Note, Outcome, Phase, State},
+        counters::Unreachable,
+    };
 
     use super::*;
     use crate::snapshot::fixture;
@@ -261,17 +338,38 @@ mod tests {
         flow.phase = Phase::TimeWait;
         flow.last_seen_unix_ns = flow.first_seen_unix_ns + 1_234_567_000;
         flow.close = snapshot::Close { initiator: Some(Initiator::Originator), how: Some(How::Fin) };
+        flow.originator.retransmits = 5;
+        flow.originator.heartbeat_ns = Some(30_010_000_000);
+        flow.responder.keepalives = 9;
+        flow.responder.unanswered_keepalives = 1;
+        flow.responder.mss = None;
+        flow.responder.window_scale = Some(0);
+        flow.responder.sack = Some(false);
+        flow.half_close_ns = Some(250_000_000);
+        flow.history = "ShADadtFf".into();
+        flow.notes = [Note::Completed, Note::Ecn, Note::Keepalive].into_iter().collect();
+        flow.completeness = 31;
+        flow.vlan = Some([100, 7].into());
         let expected = concat!(
             r#"{"originator":{"addr":"192.0.2.1","port":40000,"state":"time_wait","local":true,"packets":3,"#,
-            r#""bytes":1000,"isn":3626544836,"syn_retransmits":0,"fin":true,"rst":false},"#,
+            r#""bytes":1000,"isn":3626544836,"syn_retransmits":0,"fin":true,"rst":false,"#,
+            r#""mss":1460,"window_scale":7,"sack":true,"timestamps":true,"retransmits":5,"keepalives":0,"#,
+            r#""unanswered_keepalives":0,"zero_windows":0,"window_probes":0,"fin_retransmits":0,"#,
+            r#""heartbeat_seconds":30.01},"#,
             r#""responder":{"addr":"2001:db8::2","port":443,"state":"closed","local":false,"packets":3,"#,
-            r#""bytes":1000,"isn":7,"synack_retransmits":2,"fin":false,"rst":false},"#,
+            r#""bytes":1000,"isn":7,"synack_retransmits":2,"fin":false,"rst":false,"#,
+            r#""mss":null,"window_scale":0,"sack":false,"timestamps":true,"retransmits":0,"keepalives":9,"#,
+            r#""unanswered_keepalives":1,"zero_windows":0,"window_probes":0,"fin_retransmits":0,"#,
+            r#""heartbeat_seconds":null},"#,
             r#""interface":"eth0","role":"client","inferred":false,"phase":"time_wait","half_open":null,"#,
             r#""first_seen":"2026-01-01T00:00:00.000000000Z","last_seen":"2026-01-01T00:00:01.234567000Z","#,
             r#""duration_seconds":1.234567,"#,
             r#""handshake":{"outcome":"completed","syn_to_synack_seconds":0.000123,"#,
-            r#""synack_to_ack_seconds":0.000045,"total_seconds":0.000168,"retransmitted":false},"#,
-            r#""close":{"initiator":"originator","how":"fin"}}"#,
+            r#""synack_to_ack_seconds":0.000045,"total_seconds":0.000168,"retransmitted":false,"#,
+            r#""unreachable":null},"#,
+            r#""close":{"initiator":"originator","how":"fin"},"half_close_seconds":0.25,"ecn":"ecn","#,
+            r#""conn_state":"SF","history":"ShADadtFf","completeness":31,"notes":["ecn","keepalive"],"#,
+            r#""vlan":[100,7]}"#,
             "\n",
         );
         assert_eq!(line(&flow), expected);
@@ -290,7 +388,12 @@ mod tests {
             synack_to_ack_ns: None,
             total_ns: None,
             retransmitted: false,
+            unreachable: None,
         };
+        flow.responder.mss = None;
+        flow.responder.window_scale = None;
+        flow.responder.sack = None;
+        flow.responder.timestamps = None;
         let record: serde_json::Value = serde_json::from_str(&line(&flow)).unwrap();
         for pointer in [
             "/interface",
@@ -303,9 +406,32 @@ mod tests {
             "/handshake/total_seconds",
             "/close/initiator",
             "/close/how",
+            "/handshake/unreachable",
+            "/responder/mss",
+            "/responder/window_scale",
+            "/responder/sack",
+            "/responder/timestamps",
+            "/responder/heartbeat_seconds",
+            "/half_close_seconds",
+            "/ecn",
+            "/vlan",
         ] {
             assert_eq!(record.pointer(pointer), Some(&serde_json::Value::Null), "{pointer}");
         }
         assert_eq!(record["half_open"], "unanswered_syn");
+        assert_eq!(record["notes"], serde_json::json!([]), "nothing recognised is not unknown");
+    }
+
+    #[test]
+    fn an_attempt_that_icmp_ended_says_why() {
+        let mut flow = fixture::flow("192.0.2.1:40000", "192.0.2.2:443", Some(Locality::Client));
+        flow.history = "S".into();
+        flow.handshake.outcome = Outcome::Unreachable;
+        flow.handshake.unreachable = Some(Unreachable::Prohibited);
+        flow.notes = [Note::Unreachable, Note::AccurateEcn].into_iter().collect();
+        let record: serde_json::Value = serde_json::from_str(&line(&flow)).unwrap();
+        assert_eq!(record["handshake"]["outcome"], "unreachable");
+        assert_eq!(record["handshake"]["unreachable"], "prohibited");
+        assert_eq!((&record["conn_state"], &record["ecn"]), (&"S0".into(), &"accecn".into()));
     }
 }

@@ -8,6 +8,7 @@ pub mod http;
 mod human;
 pub mod json;
 pub mod metrics;
+pub mod stream;
 pub mod summary;
 pub mod table;
 

@@ -75,6 +75,12 @@ const WIDE: &[Column] = &[
     }),
     right("IDLE", |flow, now, out| put(out, Ago(now.saturating_sub(flow.last_seen_unix_ns)))),
     left("INTERFACE", |flow, _, out| known(flow.interface.as_deref(), out)),
+    left("HISTORY", |flow, _, out| put(out, flow.history)),
+    left("CONN_STATE", |flow, _, out| out.push_str(flow.conn_state().label())),
+    left("NOTES", |flow, _, out| match flow.notes.iter().next() {
+        Some(_) => put(out, flow.notes.joined(',')),
+        None => out.push('-'),
+    }),
 ];
 
 /// Writes the header and the flows; `now_unix_ns` is the moment that ages refer to.
@@ -184,7 +190,7 @@ fn close(flow: &FlowRecord, _: u64, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use tcp_observer_common::conn::{How, Initiator, Locality, Phase};
+    use tcp_observer_common::conn::{How, Initiator, Locality, Note, Phase};
 
     use super::*;
     use crate::snapshot::{Close, fixture};
@@ -237,16 +243,23 @@ ORIGINATOR           STATE        RESPONDER          STATE        PHASE        R
 
     #[test]
     fn wide_adds_what_else_is_known() {
-        let [_, half_open, guessed] = three();
+        let [_, mut half_open, mut guessed] = three();
+        half_open.history = "S".into();
+        guessed.notes = [Note::Heartbeat, Note::Keepalive].into_iter().collect();
         let text = table(&[guessed, half_open], Style { wide: true, ..Style::default() });
         let added: Vec<_> = text.lines().map(|line| line.split_once("AGE").map_or(line, |(_, rest)| rest)).collect();
-        assert_eq!(added[0], "  SYN→SYN-ACK  SYN-ACK→ACK  REPEATED  PACKETS           BYTES  ISN   IDLE  INTERFACE");
-        assert!(
-            added[1].ends_with("10m00s       123 µs        45 µs       0/0      3/3  4.5 KiB/1000 B  7/7  9m00s  eth0")
+        assert_eq!(
+            added[0],
+            "  SYN→SYN-ACK  SYN-ACK→ACK  REPEATED  PACKETS           BYTES  ISN   IDLE  INTERFACE  HISTORY  CONN_STATE  NOTES"
         );
-        assert!(
-            added[2].ends_with("3.2s            -            -       0/0      3/3   1000 B/1000 B  7/-   0.2s  eth0")
-        );
+        assert!(added[1].ends_with(
+            "10m00s       123 µs        45 µs       0/0      3/3  4.5 KiB/1000 B  7/7  9m00s  \
+             eth0       ShADad   S1          keepalive,heartbeat"
+        ));
+        assert!(added[2].ends_with(
+            "3.2s            -            -       0/0      3/3   1000 B/1000 B  7/-   0.2s  \
+             eth0       S        S0          -"
+        ));
     }
 
     #[test]

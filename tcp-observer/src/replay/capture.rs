@@ -7,9 +7,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{Cursor, Read},
-    path::Path,
+    io::{self, Cursor, Read as _},
+    rc::Rc,
 };
 
 use anyhow::{Context as _, bail};
@@ -18,8 +17,10 @@ use tcp_observer_common::frame::Frame;
 
 use super::{
     fault::Problem,
+    input::{Damage, Input},
     link::LinkType,
     pcapng::{Section, Seen},
+    progress::Progress,
     timestamp,
 };
 
@@ -45,6 +46,7 @@ impl<'a> Packet<'a> {
     }
 
     /// The packet without its first bytes.
+    #[inline]
     pub fn from(self, offset: usize) -> Self {
         Self { bytes: self.bytes.get(offset..).unwrap_or_default(), wire_bytes: self.wire_bytes.saturating_sub(offset) }
     }
@@ -65,7 +67,7 @@ impl Frame for Packet<'_> {
 pub struct Captured<'a> {
     /// `None` where there is no time stamp.
     pub unix_ns: Option<u64>,
-    /// The capture's interfaces, counted from one.
+    /// The file's interfaces, counted from one.
     pub interface: u32,
     /// `None` for one that cannot be read.
     pub link: Option<LinkType>,
@@ -75,6 +77,7 @@ pub struct Captured<'a> {
 /// A capture that has been opened.
 pub struct Capture {
     records: Box<dyn PcapReaderIterator>,
+    damage: Damage,
     format: Format,
     /// Packets of link types that cannot be read.
     unknown: BTreeMap<u16, u64>,
@@ -85,45 +88,61 @@ enum Format {
     PcapNg(Section),
 }
 
+/// Why reading has ended early.
+enum Stop {
+    /// Something is wrong with the capture.
+    Broken(Problem),
+    /// Whoever takes the packets takes no more.
+    Refused(io::Error),
+}
+
 impl Capture {
     /// # Errors
-    /// When the file cannot be read or is no capture.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let name = path.display();
-        let mut file = File::open(path).with_context(|| format!("cannot open `{name}`"))?;
+    /// When the input cannot be read or is no capture.
+    pub fn open(input: &Input, progress: &Rc<Progress>) -> anyhow::Result<Self> {
+        let mut opened = input.open(progress)?;
         let mut head = Vec::new();
-        file.by_ref()
-            .take(BUFFER_BYTES as u64)
-            .read_to_end(&mut head)
-            .with_context(|| format!("cannot read `{name}`"))?;
+        let read = opened.reader.by_ref().take(BUFFER_BYTES as u64).read_to_end(&mut head);
+        if opened.damage.get().is_none() {
+            read.with_context(|| format!("cannot read {input}"))?;
+        }
         if let Some(remark) = foreign(&head) {
-            bail!("`{name}` is no pcap or pcapng capture: {remark}");
+            match opened.damage.get() {
+                Some(damage) => bail!("{input} cannot be unpacked: {damage}"),
+                None => bail!("{input} is no pcap or pcapng capture: {remark}"),
+            }
         }
         let is_pcapng = head.starts_with(&SECTION_MAGIC);
-        let input = Cursor::new(head).chain(file);
-        let broken = |_| anyhow::anyhow!("`{name}` begins like a capture, but its file header is cut off or corrupt");
-        if is_pcapng {
-            let records = PcapNGReader::new(BUFFER_BYTES, input).map_err(broken)?;
-            let format = Format::PcapNg(Section::default());
-            Ok(Self { records: Box::new(records), format, unknown: BTreeMap::new() })
+        let reader = Cursor::new(head).chain(opened.reader);
+        let broken = |_| anyhow::anyhow!("{input} begins like a capture, but its file header is cut off or corrupt");
+        let (records, format): (Box<dyn PcapReaderIterator>, _) = if is_pcapng {
+            let records = PcapNGReader::new(BUFFER_BYTES, reader).map_err(broken)?;
+            (Box::new(records), Format::PcapNg(Section::default()))
         } else {
-            let records = LegacyPcapReader::new(BUFFER_BYTES, input).map_err(broken)?;
-            let format = Format::Pcap(PcapHeader::default());
-            Ok(Self { records: Box::new(records), format, unknown: BTreeMap::new() })
-        }
+            let records = LegacyPcapReader::new(BUFFER_BYTES, reader).map_err(broken)?;
+            (Box::new(records), Format::Pcap(PcapHeader::default()))
+        };
+        Ok(Self { records, damage: opened.damage, format, unknown: BTreeMap::new() })
     }
 
-    /// Reads all packets; what is wrong with the file comes back.
-    pub fn read(mut self, mut take: impl FnMut(Captured<'_>)) -> Vec<Problem> {
-        let broken = self.read_records(&mut take).err();
+    /// Reads all packets; what is wrong with the capture comes back.
+    ///
+    /// # Errors
+    /// When `take` takes no more.
+    pub fn read(mut self, mut take: impl FnMut(Captured<'_>) -> io::Result<()>) -> io::Result<Vec<Problem>> {
+        let broken = match self.read_records(&mut take) {
+            Ok(()) => None,
+            Err(Stop::Broken(problem)) => Some(problem),
+            Err(Stop::Refused(error)) => return Err(error),
+        };
         let unknown = self.unknown.into_iter().map(|(link, packets)| Problem::UnknownLink { link, packets });
-        unknown.chain(broken).collect()
+        Ok(unknown.chain(broken).collect())
     }
 
-    fn read_records(&mut self, take: &mut impl FnMut(Captured<'_>)) -> Result<(), Problem> {
+    fn read_records(&mut self, take: &mut impl FnMut(Captured<'_>) -> io::Result<()>) -> Result<(), Stop> {
         loop {
             let offset = self.records.consumed() as u64;
-            let corrupt = |reason| Problem::Corrupt { offset, reason };
+            let corrupt = |reason| Stop::Broken(Problem::Corrupt { offset, reason });
             let is_short = match self.records.next() {
                 Ok((size, block)) => {
                     if let Some(seen) = self.format.take(block).map_err(corrupt)? {
@@ -132,7 +151,8 @@ impl Capture {
                             *self.unknown.entry(seen.link).or_default() += 1;
                         }
                         let Seen { interface, unix_ns, packet, .. } = seen;
-                        take(Captured { unix_ns, interface: interface.saturating_add(1), link, packet });
+                        let interface = interface.saturating_add(1);
+                        take(Captured { unix_ns, interface, link, packet }).map_err(Stop::Refused)?;
                     }
                     self.records.consume_noshift(size);
                     continue;
@@ -145,9 +165,9 @@ impl Capture {
                         return Ok(());
                     }
                     self.plausible().map_err(corrupt)?;
-                    return Err(Problem::Truncated { offset });
+                    return Err(Stop::Broken(Problem::Truncated { offset }));
                 }
-                Err(PcapError::ReadError) => return Err(Problem::Unreadable { offset }),
+                Err(PcapError::ReadError) => return Err(self.unreadable(offset)),
                 Err(PcapError::HeaderNotRecognized | PcapError::NomError(..) | PcapError::OwnedNomError(..)) => {
                     return Err(corrupt("its fields do not fit each other"));
                 }
@@ -159,9 +179,13 @@ impl Capture {
                 self.records.grow(size);
             }
             if self.records.refill().is_err() {
-                return Err(Problem::Unreadable { offset });
+                return Err(self.unreadable(offset));
             }
         }
+    }
+
+    fn unreadable(&self, offset: u64) -> Stop {
+        Stop::Broken(self.damage.get().cloned().unwrap_or(Problem::Unreadable { offset }))
     }
 
     /// Whether the record of which the parser wants to see more can be there and not read yet.

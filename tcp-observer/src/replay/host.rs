@@ -8,6 +8,7 @@
 use std::{
     cell::{Cell, RefCell},
     hash::Hash,
+    io,
     net::IpAddr,
 };
 
@@ -25,11 +26,12 @@ use tcp_observer_common::{
 
 use super::{
     capture::{Captured, Packet},
+    finished::Finished,
     link::{self, Tags},
     schedule::Schedule,
     table::{Entries, Tables, View},
 };
-use crate::snapshot::{FlowRecord, Key, Moment, Snapshot, Totals};
+use crate::snapshot::{FlowRecord, Key, Moment, Totals};
 
 /// The core takes a time of zero for "not yet", while captures may well begin at the epoch: the clock that it sees
 /// starts at one, and records take that off again.
@@ -48,7 +50,8 @@ pub struct Replayer {
     schedule: Schedule,
     ipv4: Tables<Ipv4>,
     ipv6: Tables<Ipv6>,
-    finished: RefCell<Vec<(Tags, FlowRecord)>>,
+    /// What has left its table and was not handed over yet.
+    finished: RefCell<Vec<Finished>>,
     counters: RefCell<Counters>,
     handshakes: RefCell<Vec<Histogram>>,
     ports: RefCell<[Option<u16>; PORT_SLOTS]>,
@@ -92,14 +95,14 @@ impl Replayer {
         let named = found.interface.map(|index| NAMED_BY_HEADER | index & (NAMED_BY_HEADER - 1));
         let tap = Tap::new(named.unwrap_or(captured.interface), HookDirection::Ingress);
         match found.network {
-            Network::Ipv4 => match wire::segment4(&found.packet, found.offset) {
+            Network::Ipv4 => match wire::segment4(&found.packet, 0) {
                 Ok(parsed) => self.take_segment(&found.packet, &parsed, tap),
-                Err(Skip::NotTcp) => observe_quote(&self, &wire::quote4(&found.packet, found.offset)?),
+                Err(Skip::NotTcp) => observe_quote(&self, &wire::quote4(&found.packet, 0)?),
                 Err(reason) => Err(reason),
             },
-            Network::Ipv6 => match wire::segment6(&found.packet, found.offset) {
+            Network::Ipv6 => match wire::segment6(&found.packet, 0) {
                 Ok(parsed) => self.take_segment(&found.packet, &parsed, tap),
-                Err(Skip::NotTcp) => observe_quote(&self, &wire::quote6(&found.packet, found.offset)?),
+                Err(Skip::NotTcp) => observe_quote(&self, &wire::quote6(&found.packet, 0)?),
                 Err(reason) => Err(reason),
             },
         }
@@ -153,7 +156,17 @@ impl Replayer {
     where
         FlowKey<A>: Key,
     {
-        self.finished.borrow_mut().push((tags, self.record(key, flow)));
+        let finished = self.finished_flow(tags, key, flow);
+        self.finished.borrow_mut().push(finished);
+    }
+
+    fn finished_flow<A>(&self, tags: Tags, key: &FlowKey<A>, flow: &Flow) -> Finished
+    where
+        FlowKey<A>: Key,
+    {
+        let mut record = self.record(key, flow);
+        record.vlan = Some(tags.ids()).filter(|ids| !ids.is_empty()).map(Into::into);
+        Finished { record, tags, now_unix_ns: self.now_unix_ns() }
     }
 
     fn record<A>(&self, key: &FlowKey<A>, flow: &Flow) -> FlowRecord
@@ -169,34 +182,43 @@ impl Replayer {
         FlowRecord::new(key, flow, moment, |_| None)
     }
 
-    /// All flows, finished or not, as they stand at the time of the last packet; in the order of their first packets.
-    pub fn snapshot(self) -> Snapshot {
-        let mut flows = self.finished.take();
-        self.take_flows(&self.ipv4, &mut flows);
-        self.take_flows(&self.ipv6, &mut flows);
-        flows.sort_by_cached_key(|(tags, flow)| {
-            let end = |endpoint: &crate::snapshot::Endpoint| (endpoint.addr, endpoint.port);
-            (flow.first_seen_unix_ns, *tags, end(&flow.originator), end(&flow.responder))
-        });
-        Snapshot {
-            taken_unix_ns: self.clock_ns.get().saturating_add_signed(-EPOCH_NS),
-            flows: flows.into_iter().map(|(_, flow)| flow).collect(),
-            totals: Totals {
-                counters: self.counters.into_inner(),
-                handshakes: self.handshakes.into_inner(),
-                ports: self.ports.into_inner(),
-            },
-            tables: Vec::new(),
-        }
+    /// Hands over what has ended since the last time.
+    ///
+    /// # Errors
+    /// When `sink` takes no more.
+    #[inline]
+    pub fn hand_over(&self, sink: &mut impl FnMut(Finished) -> io::Result<()>) -> io::Result<()> {
+        self.finished.borrow_mut().drain(..).try_for_each(sink)
     }
 
-    fn take_flows<A>(&self, tables: &Tables<A>, flows: &mut Vec<(Tags, FlowRecord)>)
+    /// Hands over the flows that are left, as they stand at the time of the last packet, in the order of their first
+    /// ones. What was counted comes back.
+    ///
+    /// # Errors
+    /// When `sink` takes no more.
+    pub fn end(self, sink: &mut impl FnMut(Finished) -> io::Result<()>) -> io::Result<(u64, Totals)> {
+        self.hand_over(sink)?;
+        let mut left = Vec::new();
+        self.take_flows(&self.ipv4, &mut left);
+        self.take_flows(&self.ipv6, &mut left);
+        left.sort_by_cached_key(Finished::order);
+        left.into_iter().try_for_each(sink)?;
+        let totals =
+            Totals { counters: self.counters.take(), handshakes: self.handshakes.take(), ports: self.ports.take() };
+        Ok((self.now_unix_ns(), totals))
+    }
+
+    fn now_unix_ns(&self) -> u64 {
+        self.clock_ns.get().saturating_add_signed(-EPOCH_NS)
+    }
+
+    fn take_flows<A>(&self, tables: &Tables<A>, flows: &mut Vec<Finished>)
     where
         FlowKey<A>: Key,
     {
         for entries in [&tables.half_open, &tables.settled] {
             let entries = entries.take();
-            flows.extend(entries.iter().map(|((tags, key), flow)| (*tags, self.record(key, flow))));
+            flows.extend(entries.iter().map(|((tags, key), flow)| self.finished_flow(*tags, key, flow)));
         }
     }
 

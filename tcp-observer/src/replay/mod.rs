@@ -1,42 +1,118 @@
-//! The same analysis of a capture: a file goes in, a [`Snapshot`] comes out, and no privilege is needed.
+//! The same analysis of captures: files go in, flow records come out as flows end, and no privilege is needed.
 //!
 //! ```text
 //!   capture ──► packet ──► link ──► wire (core) ──► observe (core) ──► tables
 //!      │          └ its time drives the sweep ────────────────────────►  │ finished
 //!      └ fault                                                           ▼
-//!                                                                     Snapshot
+//!                                                                      sink
 //! ```
 //!
 //! The state machine, the limits and the sweep are the core's own; this module stands where the kernel stands live.
 //! Differences: tables have no bound, the clock is the capture's, VLAN tags belong to a flow's identity, and a flow
-//! that leaves its table is kept as a finished record, so that every flow of the capture is shown. The file is read
-//! once, front to back; memory grows with the flows and not with the file.
+//! that leaves its table is handed over as a finished record, so that every flow of the capture is shown. Inputs are
+//! read once, front to back and one after the other, as if they were one capture; memory grows with the flows that are
+//! alive at a time and not with the capture.
 
 mod capture;
 mod fault;
+mod finished;
 mod host;
+mod input;
 mod link;
 mod pcapng;
+mod progress;
 mod schedule;
 mod table;
 mod timestamp;
 
-use std::path::Path;
+use std::{io, path::Path, rc::Rc};
 
 use ipnet::IpNet;
 
-pub use self::fault::{Fault, Problem};
 use self::{capture::Capture, host::Replayer};
-use crate::{snapshot::Snapshot, source::Source};
+pub use self::{
+    fault::{Fault, Problem},
+    finished::Finished,
+    input::Input,
+    progress::Progress,
+};
+use crate::{
+    snapshot::{Snapshot, Totals},
+    source::Source,
+};
 
-/// How a capture is to be read.
+/// How captures are to be read.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Which addresses are local. None: nobody knows, and records leave `local` and `role` open.
     pub local: Vec<IpNet>,
 }
 
-/// What a capture says.
+/// What is left to say when all flows have been handed over.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The time of the last packet, in nanoseconds since the Unix epoch.
+    pub taken_unix_ns: u64,
+    pub totals: Totals,
+    /// How many inputs were captures.
+    pub captures: usize,
+    /// Why the flows do not tell all that is in the inputs: a [`Fault`] for each that could be read in part, or why
+    /// one could not be read at all.
+    pub faults: Vec<anyhow::Error>,
+}
+
+/// Reads captures to their ends, or to where they cannot be read any further, one after the other as one. `sink` is
+/// given each flow when it has ended, and at last those that have not, in the order of their first packets.
+///
+/// # Errors
+/// When `sink` takes no more.
+pub fn stream(
+    inputs: &[Input],
+    options: &Options,
+    progress: Progress,
+    mut sink: impl FnMut(Finished) -> io::Result<()>,
+) -> io::Result<Outcome> {
+    let progress = Rc::new(progress);
+    let mut replayer = Replayer::new(options.local.clone());
+    let (mut captures, mut faults) = (0, Vec::new());
+    for input in inputs {
+        let capture = match Capture::open(input, &progress) {
+            Ok(capture) => capture,
+            Err(error) => {
+                faults.push(error);
+                continue;
+            }
+        };
+        captures += 1;
+        let problems = capture.read(|packet| {
+            replayer.take(packet);
+            replayer.hand_over(&mut sink)
+        })?;
+        if !problems.is_empty() {
+            faults.push(Fault { input: input.clone(), problems }.into());
+        }
+    }
+    // Its bar must be gone before anything else is written.
+    drop(progress);
+    let (taken_unix_ns, totals) = replayer.end(&mut sink)?;
+    Ok(Outcome { taken_unix_ns, totals, captures, faults })
+}
+
+impl Outcome {
+    /// The snapshot of these flows, in the order of their first packets.
+    pub fn snapshot(self, mut flows: Vec<Finished>) -> Snapshot {
+        flows.sort_by_cached_key(Finished::order);
+        Snapshot {
+            taken_unix_ns: self.taken_unix_ns,
+            flows: flows.into_iter().map(|finished| finished.record).collect(),
+            totals: self.totals,
+            tables: Vec::new(),
+            sockets: None,
+        }
+    }
+}
+
+/// What a capture says, all at once.
 #[derive(Debug)]
 pub struct Replay {
     snapshot: Snapshot,
@@ -44,16 +120,19 @@ pub struct Replay {
     pub fault: Option<Fault>,
 }
 
-/// Reads a capture to its end, or to where it cannot be read any further.
+/// Reads a capture to its end, or to where it cannot be read any further, and keeps all of it.
 ///
 /// # Errors
 /// When the file cannot be opened or is no capture at all.
 pub fn read(path: &Path, options: &Options) -> anyhow::Result<Replay> {
-    let capture = Capture::open(path)?;
-    let mut replayer = Replayer::new(options.local.clone());
-    let problems = capture.read(|packet| replayer.take(packet));
-    let fault = (!problems.is_empty()).then(|| Fault { path: path.to_owned(), problems });
-    Ok(Replay { snapshot: replayer.snapshot(), fault })
+    let mut flows = Vec::new();
+    let keep = |finished| {
+        flows.push(finished);
+        Ok(())
+    };
+    let mut outcome = stream(&[Input::File(path.to_owned())], options, Progress::hidden(), keep)?;
+    let fault = outcome.faults.pop().map(anyhow::Error::downcast).transpose()?;
+    Ok(Replay { snapshot: outcome.snapshot(flows), fault })
 }
 
 impl Replay {

@@ -3,14 +3,28 @@
 //! Whose states count: the local endpoint's where this host is one of the two; both where it is both (loopback, as
 //! `ss` shows both sockets), where it is neither (forwarded), and where nobody said which addresses are local.
 
-use tcp_observer_common::conn::{Locality, State};
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use super::{Endpoint, FlowRecord, HalfOpen, Snapshot};
+use tcp_observer_common::conn::{Locality, Phase, State};
+
+use super::{
+    Endpoint, FlowRecord, HalfOpen, Snapshot, SocketView,
+    ephemeral::{PortsCounted, PortsInUse},
+};
 
 /// Ages of a half-open flow: an exclusive upper bound in seconds, and the word for it. The bounds are the moments at
 /// which a SYN or SYN-ACK is repeated (1, 3, 7, … s), so that an age says how often it went unanswered.
 pub const AGES: [(u64, &str); 7] =
     [(1, "0-1s"), (3, "1-3s"), (7, "3-7s"), (15, "7-15s"), (31, "15-31s"), (63, "31-63s"), (u64::MAX, "gt_63s")];
+
+/// Ages of an endpoint in CLOSE-WAIT, likewise. One that stays there has an application that does not close.
+pub const CLOSE_WAIT_AGES: [(u64, &str); 4] = [(60, "0-1m"), (600, "1-10m"), (3600, "10-60m"), (u64::MAX, "gt_60m")];
+
+/// How old an unanswered SYN is that should have been answered: a listener that is there answers at once.
+const SUSPICIOUS_NS: u64 = 1_000_000_000;
+
+/// Of how many remote services the ports in use are kept.
+const SERVICES: usize = 5;
 
 /// The roles, and one more for flows whose role is unknown.
 pub const ROLES: usize = Locality::COUNT + 1;
@@ -20,8 +34,8 @@ pub fn role_index(role: Option<Locality>) -> usize {
     role.map_or(Locality::COUNT, Locality::index)
 }
 
-/// The flows of one snapshot, counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Flows, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     pub flows: u64,
     /// Endpoints that count, by role and state. [`State::Unknown`] holds the sides of which nothing was seen.
@@ -32,25 +46,28 @@ pub struct Census {
     pub local_time_wait: u64,
     /// Other hosts' endpoints in TIME-WAIT, as far as packets tell.
     pub remote_time_wait: u64,
+    /// Endpoints of this host in CLOSE-WAIT, by age.
+    pub close_wait: [u64; CLOSE_WAIT_AGES.len()],
+    /// Flows with keepalive probes that nobody has answered: of this host, of another one.
+    pub unanswered_keepalives: [u64; 2],
+    /// SYNs that have waited for an answer although somebody listens, by the local port. Empty where nobody knows who
+    /// listens.
+    pub unanswered_by_listener: BTreeMap<u16, u64>,
+    ports: PortsCounted,
 }
 
 impl Census {
     /// Counts the flows of a snapshot in one pass.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let mut census = Self {
-            flows: 0,
-            states: [[0; State::COUNT]; ROLES],
-            half_open: [[[0; AGES.len()]; ROLES]; HalfOpen::ALL.len()],
-            local_time_wait: 0,
-            remote_time_wait: 0,
-        };
+        let mut census = Self::default();
         for flow in &snapshot.flows {
-            census.add(flow, snapshot.taken_unix_ns);
+            census.add(flow, snapshot.taken_unix_ns, snapshot.sockets.as_ref());
         }
         census
     }
 
-    fn add(&mut self, flow: &FlowRecord, now_unix_ns: u64) {
+    /// Counts a flow as it stands at this moment; `sockets` say who listens, where that is known.
+    pub fn add(&mut self, flow: &FlowRecord, now_unix_ns: u64, sockets: Option<&SocketView>) {
         let role = role_index(flow.role);
         self.flows += 1;
         for endpoint in flow.counted_endpoints() {
@@ -63,17 +80,43 @@ impl Census {
                     Some(false) | None => self.remote_time_wait += 1,
                 }
             }
+            if endpoint.state == Some(State::CloseWait) && endpoint.local == Some(true) {
+                let age_ns = now_unix_ns.saturating_sub(flow.changed_unix_ns);
+                self.close_wait[age_index(&CLOSE_WAIT_AGES, age_ns)] += 1;
+            }
+        }
+        if !matches!(flow.phase, Phase::TimeWait | Phase::Closed) {
+            let unanswered = |local: bool| {
+                let of_side = |end: &&Endpoint| (end.local == Some(true)) == local;
+                [&flow.originator, &flow.responder].into_iter().filter(of_side).any(|end| end.unanswered_keepalives > 0)
+            };
+            self.unanswered_keepalives[0] += u64::from(unanswered(true));
+            self.unanswered_keepalives[1] += u64::from(unanswered(false));
         }
         if let Some(kind) = flow.half_open() {
-            self.half_open[kind as usize][role][age_index(flow.age_ns(now_unix_ns))] += 1;
+            let age_ns = flow.age_ns(now_unix_ns);
+            self.half_open[kind as usize][role][age_index(&AGES, age_ns)] += 1;
+            let is_old = kind == HalfOpen::UnansweredSyn && age_ns > SUSPICIOUS_NS;
+            let at = &flow.responder;
+            if let (true, Some(true), Some(sockets)) = (is_old, at.local, sockets)
+                && sockets.listening.takes(SocketAddr::new(at.addr, at.port))
+            {
+                *self.unanswered_by_listener.entry(at.port).or_default() += 1;
+            }
         }
+        self.ports.add(flow);
+    }
+
+    /// The remote services towards which most local ports are in use, the first one first.
+    pub fn ports_in_use(&self) -> Vec<PortsInUse> {
+        self.ports.top(SERVICES)
     }
 }
 
-/// The place in [`AGES`] of an age.
-fn age_index(age_ns: u64) -> usize {
+/// The place of an age among its bounds.
+fn age_index(ages: &[(u64, &str)], age_ns: u64) -> usize {
     let seconds = age_ns / 1_000_000_000;
-    AGES.iter().position(|&(bound, _)| seconds < bound).unwrap_or(AGES.len() - 1)
+    ages.iter().position(|&(bound, _)| seconds < bound).unwrap_or(ages.len() - 1)
 }
 
 impl FlowRecord {
@@ -113,8 +156,63 @@ mod tests {
             (63_000 * MS, "gt_63s"),
             (u64::MAX, "gt_63s"),
         ] {
-            assert_eq!(AGES[age_index(age_ns)].1, label, "{age_ns} ns");
+            assert_eq!(AGES[age_index(&AGES, age_ns)].1, label, "{age_ns} ns");
         }
+        for (seconds, label) in [(0, "0-1m"), (59, "0-1m"), (60, "1-10m"), (3599, "10-60m"), (3600, "gt_60m")] {
+            let index = age_index(&CLOSE_WAIT_AGES, seconds * 1_000 * MS);
+            assert_eq!(CLOSE_WAIT_AGES[index].1, label, "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn close_wait_counts_where_it_is_ours_and_by_the_time_since_it_began() {
+        let mut snapshot = fixture::empty();
+        for (role, minutes) in [(Locality::Server, 5), (Locality::Loopback, 120), (Locality::Client, 5)] {
+            let mut flow = fixture::flow("192.0.2.1:40000", "192.0.2.2:443", Some(role));
+            flow.responder.state = Some(State::CloseWait);
+            flow.changed_unix_ns = snapshot.taken_unix_ns - minutes * 60_000_000_000;
+            snapshot.flows.push(flow);
+        }
+        assert_eq!(Census::of(&snapshot).close_wait, [0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn unanswered_probes_count_for_the_side_that_sends_them_while_the_flow_is_there() {
+        let mut snapshot = fixture::empty();
+        for (role, phase) in [
+            (Some(Locality::Client), Phase::Established),
+            (Some(Locality::Server), Phase::HalfClosed),
+            (Some(Locality::Client), Phase::Closed),
+            (None, Phase::Established),
+        ] {
+            let mut flow = fixture::flow("192.0.2.1:40000", "192.0.2.2:443", role);
+            flow.originator.unanswered_keepalives = 2;
+            flow.phase = phase;
+            snapshot.flows.push(flow);
+        }
+        assert_eq!(Census::of(&snapshot).unanswered_keepalives, [1, 2]);
+    }
+
+    #[test]
+    fn a_syn_that_waits_for_a_listener_is_suspicious_after_a_second() {
+        let mut snapshot = fixture::empty();
+        for (port, role, age_ns, answered) in [
+            (443, Locality::Server, 2_000_000_000, false),
+            (443, Locality::Loopback, 9_000_000_000, false),
+            (443, Locality::Server, 900_000_000, false),
+            (443, Locality::Server, 2_000_000_000, true),
+            (443, Locality::Client, 2_000_000_000, false),
+            (80, Locality::Server, 2_000_000_000, false),
+        ] {
+            let mut flow = fixture::flow("198.51.100.1:40000", &format!("192.0.2.2:{port}"), Some(role));
+            flow.handshake.outcome = Outcome::InProgress;
+            flow.responder.isn = answered.then_some(1);
+            flow.first_seen_unix_ns = snapshot.taken_unix_ns - age_ns;
+            snapshot.flows.push(flow);
+        }
+        assert_eq!(Census::of(&snapshot).unanswered_by_listener, BTreeMap::new(), "nobody knows who listens");
+        snapshot.sockets = Some(fixture::sockets(&["0.0.0.0:443"]));
+        assert_eq!(Census::of(&snapshot).unanswered_by_listener, BTreeMap::from([(443, 2)]));
     }
 
     #[test]

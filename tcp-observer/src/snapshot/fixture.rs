@@ -8,7 +8,8 @@ use tcp_observer_common::{
     histogram::{HISTOGRAMS, Histogram},
 };
 
-use super::{Close, Endpoint, FlowRecord, Handshake, Snapshot, Totals};
+use super::{Close, Endpoint, FlowRecord, Handshake, History, Notes, Snapshot, SocketView, Totals};
+use crate::kernel::sockets::Listener;
 
 /// 2026-01-01T00:10:00Z.
 pub const TAKEN_UNIX_NS: u64 = 1_767_226_200_000_000_000;
@@ -24,7 +25,21 @@ pub fn empty() -> Snapshot {
             ports: [None; PORT_SLOTS],
         },
         tables: Vec::new(),
+        sockets: None,
     }
+}
+
+/// What the socket table says where there are these listeners, one of them with a queue that overflows.
+pub fn sockets(listeners: &[&str]) -> SocketView {
+    let listener = |(index, at): (usize, &&str)| Listener {
+        local: at.parse().expect("an address and a port"),
+        accepts_ipv4: false,
+        interface: None,
+        backlog: 128,
+        queued: if index == 0 { 129 } else { 0 },
+    };
+    let listeners: Vec<_> = listeners.iter().enumerate().map(listener).collect();
+    SocketView::new(&listeners, Some(32_768..=60_999))
 }
 
 /// An established flow, first seen ten minutes before the snapshot and last seen a minute later.
@@ -46,8 +61,14 @@ pub fn flow(originator: &str, responder: &str, role: Option<Locality>) -> FlowRe
             synack_to_ack_ns: Some(45_000),
             total_ns: Some(168_000),
             retransmitted: false,
+            unreachable: None,
         },
         close: Close { initiator: None, how: None },
+        half_close_ns: None,
+        history: History::from("ShADad"),
+        notes: Notes::default(),
+        completeness: 15,
+        vlan: None,
     }
 }
 
@@ -64,5 +85,16 @@ fn endpoint(at: &str, local: Option<bool>) -> Endpoint {
         syn_retransmits: 0,
         fin: false,
         rst: false,
+        mss: Some(1460),
+        window_scale: Some(7),
+        sack: Some(true),
+        timestamps: Some(true),
+        retransmits: 0,
+        keepalives: 0,
+        unanswered_keepalives: 0,
+        zero_windows: 0,
+        window_probes: 0,
+        fin_retransmits: 0,
+        heartbeat_ns: None,
     }
 }

@@ -5,16 +5,24 @@
 //! is shown as ended, whether or not the sweep has come by.
 
 pub mod census;
+mod ephemeral;
 #[cfg(test)]
 pub mod fixture;
 mod record;
+mod sockets;
+mod story;
+mod zeek;
 
 use tcp_observer_common::{
     counters::{Counters, PORT_SLOTS, TableKind},
     histogram::Histogram,
 };
 
+pub use ephemeral::PortsInUse;
 pub use record::{Close, Endpoint, FlowRecord, HalfOpen, Handshake, Key, Moment};
+pub use sockets::SocketView;
+pub use story::{History, Notes, notable};
+pub use zeek::ConnState;
 
 /// Everything known at one moment.
 #[derive(Clone, Debug)]
@@ -25,6 +33,8 @@ pub struct Snapshot {
     pub totals: Totals,
     /// Empty in replay, whose tables have no bound.
     pub tables: Vec<TableUsage>,
+    /// `None` in replay, and where the kernel shows no sockets.
+    pub sockets: Option<SocketView>,
 }
 
 /// What has been counted since the agent started, or since the capture's beginning.

@@ -3,9 +3,16 @@
 use std::{net::IpAddr, sync::Arc};
 
 use tcp_observer_common::{
-    conn::{Flow, Half, How, Initiator, Locality, Mark, Outcome, Phase, Role, State, Word},
+    conn::{Flow, Half, How, Initiator, Locality, Mark, Note, Outcome, Phase, Role, State, Word},
+    counters::Unreachable,
     flow::{FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     limits::Limits,
+    segment::Options,
+};
+
+use super::{
+    story::{History, Notes},
+    zeek::{ConnState, conn_state},
 };
 
 /// One flow.
@@ -26,6 +33,14 @@ pub struct FlowRecord {
     pub changed_unix_ns: u64,
     pub handshake: Handshake,
     pub close: Close,
+    /// How long it has been half closed, or was; `None` where it was not, and where silence ended it.
+    pub half_close_ns: Option<u64>,
+    pub history: History,
+    pub notes: Notes,
+    /// Wireshark's completeness: SYN 1, SYN-ACK 2, ACK 4, data 8, FIN 16, RST 32.
+    pub completeness: u8,
+    /// Identifiers of its VLANs, the outer one first, where they belong to a flow's identity: in replay.
+    pub vlan: Option<Arc<[u16]>>,
 }
 
 /// One of a flow's two ends.
@@ -46,6 +61,24 @@ pub struct Endpoint {
     pub syn_retransmits: u8,
     pub fin: bool,
     pub rst: bool,
+    /// What its SYN offered; `None` where it did not.
+    pub mss: Option<u16>,
+    /// The shift of its windows, likewise.
+    pub window_scale: Option<u8>,
+    /// Whether its SYN offered these; `None` where it was not seen.
+    pub sack: Option<bool>,
+    pub timestamps: Option<bool>,
+    /// Data segments with nothing new in them.
+    pub retransmits: u32,
+    pub keepalives: u16,
+    /// Those since its peer last said anything.
+    pub unanswered_keepalives: u8,
+    /// Segments that said that it has no room.
+    pub zero_windows: u16,
+    pub window_probes: u16,
+    pub fin_retransmits: u8,
+    /// The period of its heartbeat.
+    pub heartbeat_ns: Option<u64>,
 }
 
 /// What became of the handshake. Times in nanoseconds.
@@ -56,6 +89,8 @@ pub struct Handshake {
     pub synack_to_ack_ns: Option<u64>,
     pub total_ns: Option<u64>,
     pub retransmitted: bool,
+    /// What the ICMP error said that ended the attempt.
+    pub unreachable: Option<Unreachable>,
 }
 
 /// Who began to end the flow, and how.
@@ -158,17 +193,40 @@ impl FlowRecord {
                 synack_to_ack_ns: times.synack_to_ack_ns(),
                 total_ns: times.total_ns(),
                 retransmitted: word.has(Mark::SynRepeated) || word.has(Mark::SynAckRepeated),
+                unreachable: flow.story.unreachable(),
             },
             close: Close {
                 initiator: Some(word.initiator()).filter(|&initiator| initiator != Initiator::Nobody),
                 how: Some(word.how()).filter(|&how| how != How::Open),
             },
+            // When exactly silence ended a half-close nobody saw. The times belong to the word that is kept with them.
+            half_close_ns: (word.how() != How::Timeout)
+                .then(|| times.half_closed_for_ns(flow.word.load(), moment.now_ns))
+                .flatten(),
+            history: History::of(&flow.story),
+            notes: Notes::of(&flow.story),
+            completeness: flow.low.completeness() | flow.high.completeness(),
+            vlan: None,
+        }
+    }
+
+    /// Zeek's word for how the connection went.
+    pub fn conn_state(&self) -> ConnState {
+        conn_state(self.history.letters().into_iter(), self.originator.bytes, self.responder.bytes)
+    }
+
+    /// Which kind of explicit congestion notification its ends have agreed on, if any.
+    pub fn ecn(&self) -> Option<&'static str> {
+        match (self.notes.has(Note::AccurateEcn), self.notes.has(Note::Ecn)) {
+            (true, _) => Some("accecn"),
+            (false, true) => Some("ecn"),
+            (false, false) => None,
         }
     }
 
     /// Which way the flow is half open, if it is.
     pub fn half_open(&self) -> Option<HalfOpen> {
-        let answered = self.responder.isn.is_some();
+        let answered = self.responder.isn.is_some() || self.responder.state == Some(State::SynReceived);
         (self.handshake.outcome == Outcome::InProgress).then_some(if answered {
             HalfOpen::UnackedSynAck
         } else {
@@ -189,6 +247,8 @@ impl Endpoint {
     {
         let side = word.side_of(role);
         let half: &Half = flow.half(side);
+        let has_syn = word.has_of(Mark::IsnSeen, role);
+        let offers = |option| has_syn.then(|| half.options.get() & option != 0);
         let (addr, port) = key.endpoint(side);
         Self {
             addr,
@@ -197,10 +257,21 @@ impl Endpoint {
             local: knows_local.then(|| word.has_of(Mark::Local, role)),
             packets: half.packets.get(),
             bytes: half.payload_bytes.get(),
-            isn: word.has_of(Mark::IsnSeen, role).then(|| half.isn.get().0),
+            isn: has_syn.then(|| half.isn.get().0),
             syn_retransmits: half.syn_retransmits.get(),
             fin: word.has_of(Mark::FinSent, role),
             rst: word.has_of(Mark::RstSent, role),
+            mss: Some(half.mss.get()).filter(|&mss| has_syn && mss > 0),
+            window_scale: Some(half.window_shift.get()).filter(|&shift| has_syn && shift != Options::NO_SHIFT),
+            sack: offers(Options::SACK),
+            timestamps: offers(Options::TIMESTAMPS),
+            retransmits: half.retransmits.get(),
+            keepalives: half.keepalives.get(),
+            unanswered_keepalives: half.unanswered_keepalives(flow.half(side.opposite())),
+            zero_windows: half.zero_windows.get(),
+            window_probes: half.window_probes.get(),
+            fin_retransmits: half.fin_retransmits.get(),
+            heartbeat_ns: half.heartbeat_ns(),
         }
     }
 }

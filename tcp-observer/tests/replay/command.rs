@@ -27,7 +27,7 @@ fn run(path: &Path, arguments: &[&str]) -> Output {
     command.arg("replay").arg(path).args(arguments).output().expect("the program that was just built")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -99,7 +99,9 @@ fn what_is_no_capture_is_named_with_what_to_do_and_the_code_is_1() {
         (&b""[..], "it is empty"),
         (b"abc", "too short"),
         (b"hello, world", "68 65 6c 6c"),
-        (b"\x1f\x8b\x08\0\0\0\0\0", "gzip -d"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "gzip stream is cut off at byte 8"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\0\xff\xff\xff", "gzip stream is corrupt"),
+        (b"\x28\xb5\x2f\xfd\0\0\0", "zstd -d"),
         (b"\x0a\x0d\x0d\x0a\0\0", "file header"),
         (b"\xd4\xc3\xb2\xa1\x02\0", "file header"),
     ] {

@@ -4,6 +4,9 @@
 mod command;
 mod formats;
 mod hostile;
+mod inputs;
+mod links;
 mod packets;
+mod streaming;
 mod traces;
 mod worked_examples;

@@ -1,8 +1,8 @@
 //! Exchanges written out by hand, with the figures that follow from them by hand.
 
-use tcp_observer::snapshot::{FlowRecord, HalfOpen};
+use tcp_observer::snapshot::{ConnState, FlowRecord, HalfOpen};
 use tcp_observer_common::conn::{
-    How, Initiator, Outcome, Phase,
+    How, Initiator, Note, Outcome, Phase,
     State::{self, CloseWait, Closed, Established, FinWait1, FinWait2, LastAck, TimeWait},
 };
 
@@ -153,6 +153,20 @@ fn half_close_lets_the_server_go_on() {
     assert_eq!(states(&flow), (TimeWait, Closed));
     assert_eq!((flow.originator.bytes, flow.responder.bytes), (0, 300));
     assert_eq!((flow.originator.packets, flow.responder.packets), (7, 6));
+    // From the FIN's acknowledgement to the other FIN.
+    assert_eq!(flow.half_close_ns, Some(2 * SECOND - 1));
+    assert_eq!((flow.conn_state(), flow.history.to_string()), (ConnState::Sf, "ShAFadf".to_owned()));
+    assert_eq!(flow.completeness, 31);
+    assert!(flow.notes.has(Note::HalfCloseData));
+}
+
+#[test]
+fn half_close_that_silence_ends_has_no_length() {
+    let mut talk = opened(CLIENT, SERVER);
+    talk.client(SECOND, FIN | ACK, 1, 1, 0).server(SECOND + 1, ACK, 1, 2, 0);
+    assert_eq!(talk.flow().half_close_ns, Some(0));
+    let flow = talk.silence_until(6 * 86_400 * SECOND).flow();
+    assert_eq!((flow.phase, flow.close.how, flow.half_close_ns), (Phase::Closed, Some(How::Timeout), None));
 }
 
 #[test]
@@ -165,6 +179,8 @@ fn keepalive_after_two_hours_finds_the_connection_established() {
         assert_eq!(states(&flow), (Established, Established));
         assert_eq!((flow.originator.packets, flow.responder.packets), (4, 3));
         assert_eq!(flow.close.how, None);
+        assert_eq!((flow.originator.keepalives, flow.originator.unanswered_keepalives), (1, 0));
+        assert!(flow.notes.has(Note::Keepalive));
     }
 }
 

@@ -11,7 +11,7 @@ const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
 
-fn of(packet: &[u8]) -> Result<Parsed, Skip> {
+fn of(packet: &[u8]) -> Result<Read, Skip> {
     parse(packet, Link::Ip)
 }
 
@@ -36,7 +36,7 @@ fn chain(headers: &[u8]) -> Vec<u8> {
 
 #[test]
 fn ipv4_addresses_and_ports_make_the_key() {
-    let (key, side, _) = segment4(&v4(&[], &tcp(ACK, &[], 0))[..], 0).unwrap();
+    let Parsed { key, side, .. } = segment4(&v4(&[], &tcp(ACK, &[], 0))[..], 0).unwrap();
     assert_eq!(key.low_addr[0].to_ne_bytes(), [192, 0, 2, 1]);
     assert_eq!(key.high_addr[0].to_ne_bytes(), [198, 51, 100, 2]);
     assert_eq!((key.low_port, key.high_port, side), (40000, 443, Side::Low));
@@ -152,7 +152,7 @@ fn other_protocols_are_not_tcp() {
 
 #[test]
 fn ipv6_addresses_and_ports_make_the_key() {
-    let (key, side, _) = segment6(&v6(TCP, &tcp(ACK, &[], 0))[..], 0).unwrap();
+    let Parsed { key, side, .. } = segment6(&v6(TCP, &tcp(ACK, &[], 0))[..], 0).unwrap();
     assert_eq!(key.low_addr.map(u32::from_be), [0x2001_0db8, 0, 0, 1]);
     assert_eq!(key.high_addr.map(u32::from_be), [0x2001_0db8, 0, 0, 2]);
     assert_eq!((key.low_port, key.high_port, side), (40000, 443, Side::Low));

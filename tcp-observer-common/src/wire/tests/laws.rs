@@ -122,7 +122,6 @@ proptest! {
     #[test]
     fn what_was_built_is_what_is_parsed(recipe in recipes()) {
         let parsed = parse(&build(&recipe)[..], Link::Ethernet);
-        let is_syn = recipe.flags & SYN != 0;
         let segment = Segment {
             seq: SeqNum(recipe.seq),
             ack: SeqNum(if recipe.flags & ACK != 0 { recipe.ack } else { 0 }),
@@ -130,12 +129,17 @@ proptest! {
             wire_segments: 1,
             window: recipe.window,
             flags: Flags(recipe.flags),
-            window_shift: recipe.shift.filter(|_| is_syn).unwrap_or(Segment::NO_SHIFT),
+            accurate_ecn: 0,
+            options: Options {
+                mss: if recipe.shift.is_some() { 1460 } else { 0 },
+                window_shift: recipe.shift.unwrap_or(Options::NO_SHIFT),
+                ..Options::NONE
+            },
         };
         // The lower address comes first in the key, and between equal ones the lower port.
         let sender_is_low = (recipe.addrs.0, recipe.ports.0) <= (recipe.addrs.1, recipe.ports.1);
         let (low, high) = (recipe.ports.0, recipe.ports.1);
-        let expected = Parsed {
+        let expected = Read {
             network: if recipe.is_v6 { Network::Ipv6 } else { Network::Ipv4 },
             side: if sender_is_low { Side::Low } else { Side::High },
             ports: if sender_is_low { (low, high) } else { (high, low) },

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tcp_observer_common::{
-    conn::{Flow, Word, WordCell},
+    conn::Flow,
     counters::{Counters, PORT_SLOTS, TableKind},
     flow::{Address, FlowKey, Ipv4, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
@@ -79,6 +79,8 @@ pub struct Memory {
     pub histograms: RefCell<Vec<Histogram>>,
     /// So many exchanges from now on find that another CPU was faster.
     pub contention: Cell<u32>,
+    /// Whether a lone ACK or RST begins a flow, as in a capture.
+    pub keeps_all: bool,
     slots: RefCell<[u16; PORT_SLOTS]>,
     scratch: Flow,
 }
@@ -97,6 +99,7 @@ impl Memory {
             counters: RefCell::new(Counters::ZERO),
             histograms: RefCell::new(vec![Histogram::default(); HISTOGRAMS as usize]),
             contention: Cell::new(0),
+            keeps_all: false,
             slots: RefCell::new([0; PORT_SLOTS]),
             scratch: Flow::default(),
         }
@@ -125,14 +128,14 @@ impl Host for Memory {
         self.now_ns.get()
     }
 
-    fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool {
+    fn exchange_bits(&self, cell: &Cell<u64>, current: u64, new: u64) -> bool {
         if let Some(fewer) = self.contention.get().checked_sub(1) {
             self.contention.set(fewer);
             return false;
         }
-        let unchanged = word.load() == current;
+        let unchanged = cell.get() == current;
         if unchanged {
-            word.0.set(new.0);
+            cell.set(new);
         }
         unchanged
     }
@@ -154,6 +157,10 @@ impl Host for Memory {
             *taken_by = port;
         }
         slot
+    }
+
+    fn keeps_all(&self) -> bool {
+        self.keeps_all
     }
 
     fn scratch(&self) -> Option<&Flow> {

@@ -23,4 +23,5 @@ pub use peer::Peer;
 pub use talk::{CLIENT_ADDR, Endpoint, SERVER_ADDR, Talk};
 
 pub const MICROSECOND: u64 = 1_000;
+pub const MILLISECOND: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000_000_000;

@@ -7,7 +7,7 @@ use tcp_observer_common::{
     counters::Skip,
     flow::Address,
     observer::Family,
-    segment::{Flags, Segment},
+    segment::{Flags, Options, Segment},
     seq::SeqNum,
 };
 
@@ -21,7 +21,8 @@ const TEMPLATE: Segment = Segment {
     wire_segments: 1,
     window: 0xffff,
     flags: Flags(0),
-    window_shift: Segment::NO_SHIFT,
+    accurate_ecn: 0,
+    options: Options::NONE,
 };
 
 /// A peer, and how its next segment is to be sent and taken. Copied at will.
@@ -30,8 +31,8 @@ pub struct Peer<'a, A> {
     pub(super) own: Endpoint<A>,
     pub(super) other: Endpoint<A>,
     interface: u32,
-    window: u16,
-    shift: u8,
+    /// What its segments have in common: window, options, ECN's flags.
+    template: Segment,
     skip: Option<Skip>,
 }
 
@@ -48,7 +49,7 @@ where
     Memory: Family<A, Table = MemoryTable<A>>,
 {
     pub(super) fn new(talk: &'a Talk<A>, own: Endpoint<A>, other: Endpoint<A>) -> Self {
-        Self { talk, own, other, interface: 1, window: TEMPLATE.window, shift: TEMPLATE.window_shift, skip: None }
+        Self { talk, own, other, interface: 1, template: TEMPLATE, skip: None }
     }
 
     /// What follows is to be skipped for this reason.
@@ -63,12 +64,47 @@ where
 
     /// What follows advertises this window, unscaled.
     pub fn window(self, window: u16) -> Self {
-        Self { window, ..self }
+        Self { template: Segment { window, ..self.template }, ..self }
+    }
+
+    fn options(self, options: Options) -> Self {
+        Self { template: Segment { options, ..self.template }, ..self }
     }
 
     /// What follows carries the window scale option.
-    pub fn shift(self, shift: u8) -> Self {
-        Self { shift, ..self }
+    pub fn shift(self, window_shift: u8) -> Self {
+        self.options(Options { window_shift, ..self.template.options })
+    }
+
+    /// What follows carries the maximum segment size.
+    pub fn mss(self, mss: u16) -> Self {
+        self.options(Options { mss, ..self.template.options })
+    }
+
+    /// What follows carries timestamps: TSval and TSecr.
+    pub fn timestamps(self, ts_value: u32, ts_echo: u32) -> Self {
+        let present = self.template.options.present | Options::TIMESTAMPS;
+        self.options(Options { ts_value, ts_echo, present, ..self.template.options })
+    }
+
+    /// What follows permits SACK.
+    pub fn sack(self) -> Self {
+        self.options(Options { present: self.template.options.present | Options::SACK, ..self.template.options })
+    }
+
+    /// What follows carries the Fast Open option.
+    pub fn fast_open(self) -> Self {
+        self.options(Options { present: self.template.options.present | Options::FAST_OPEN, ..self.template.options })
+    }
+
+    /// What follows has these flags of ECN's, ECE and CWR, beside its own.
+    pub fn ecn(self, flags: u8) -> Self {
+        Self { template: Segment { flags: Flags(flags), ..self.template }, ..self }
+    }
+
+    /// What follows has AE, the ninth flag.
+    pub fn accurate_ecn(self) -> Self {
+        Self { template: Segment { accurate_ecn: 1, ..self.template }, ..self }
     }
 
     #[track_caller]
@@ -138,10 +174,8 @@ where
             seq: SeqNum(seq),
             ack: SeqNum(ack),
             payload_bytes,
-            flags: Flags(flags),
-            window: self.window,
-            window_shift: self.shift,
-            ..TEMPLATE
+            flags: Flags(flags | self.template.flags.0),
+            ..self.template
         }
     }
 

@@ -3,12 +3,14 @@
 use std::{cell::Cell, hash::Hash, rc::Rc};
 
 use tcp_observer_common::{
-    conn::{Flow, How, Initiator, Outcome, Phase, Role, State, Word},
-    counters::{Counters, HookDirection, Skip, place},
+    conn::{Flow, How, Initiator, Note, Outcome, Phase, Role, State, Word},
+    counters::{Counters, HookDirection, Skip, Unreachable, place},
     flow::{Address, FlowKey, Ipv4, Ipv6, Side},
     histogram::Histogram,
-    observer::{Family, Host, Sighting, Table, Tap, observe},
-    segment::Segment,
+    observer::{Family, Host, Sighting, Table, Tap, observe, observe_quote},
+    segment::{Options, Segment},
+    seq::SeqNum,
+    wire::Quote,
 };
 
 use super::{Memory, Peer, SECOND, memory::MemoryTable};
@@ -43,6 +45,13 @@ impl Talk<Ipv4> {
     pub fn on_server() -> Self {
         let mut talk = Self::new();
         talk.memory.local4 = vec![SERVER_ADDR];
+        talk
+    }
+
+    /// The same, where a lone ACK or RST begins a flow, as in a capture.
+    pub fn keeping_all() -> Self {
+        let mut talk = Self::new();
+        talk.memory.keeps_all = true;
         talk
     }
 
@@ -85,6 +94,10 @@ where
         self.memory.now_ns.set(self.memory.now_ns.get() + ns);
     }
 
+    pub fn now_ns(&self) -> u64 {
+        self.memory.now_ns.get()
+    }
+
     /// Lets time pass, then sweeps once. A flow that silence ends stays and lingers; a later sweep removes it.
     pub fn sweep_after(&self, ns: u64) {
         self.wait(ns);
@@ -99,9 +112,11 @@ where
         let (key, side) = self.key(sender);
         let direction =
             if self.memory.is_local(&sender.own.addr) { HookDirection::Egress } else { HookDirection::Ingress };
-        let sighting = Sighting { side, segment, tap: Tap::new(interface, direction) };
+        // As the parser has it: the options are read only where they are asked for.
+        let bare = Segment { options: Options::NONE, ..*segment };
+        let sighting = Sighting { side, segment: &bare, tap: Tap::new(interface, direction) };
         self.passed.set(self.passed.get() + 1);
-        let result = observe(&self.memory, &key, sighting);
+        let result = observe(&self.memory, &key, sighting, || segment.options);
         if let Err(reason) = result {
             self.memory.add(place::skipped(reason), 1);
         }
@@ -163,6 +178,45 @@ where
     #[track_caller]
     pub fn expect_close(&self, initiator: Initiator, how: How) {
         assert_eq!((self.word().initiator(), self.word().how()), (initiator, how));
+    }
+
+    /// What was noted of the flow, in the order of the notes' declaration.
+    #[track_caller]
+    pub fn expect_notes<const N: usize>(&self, notes: [Note; N]) {
+        assert_eq!(self.flow().story.notes().collect::<Vec<_>>(), notes);
+    }
+
+    #[track_caller]
+    pub fn expect_history(&self, history: &str) {
+        assert_eq!(self.history(), history);
+    }
+
+    /// The letters of the flow's history; capitals are the originator's.
+    #[track_caller]
+    pub fn history(&self) -> String {
+        let letter = |(role, letter): (Role, tcp_observer_common::conn::Letter)| match role {
+            Role::Originator => letter.label().to_uppercase(),
+            Role::Responder => letter.label().to_owned(),
+        };
+        self.flow().story.history().map(letter).collect()
+    }
+
+    /// Wireshark's completeness, of both directions.
+    #[track_caller]
+    pub fn completeness(&self) -> u8 {
+        let flow = self.flow();
+        flow.low.completeness() | flow.high.completeness()
+    }
+
+    /// How often this was noted of any flow.
+    pub fn noted(&self, note: Note) -> u64 {
+        self.counters().notes[note.index()]
+    }
+
+    /// An ICMP error that quotes a segment of `sender` comes by.
+    pub fn quote(&self, sender: &Peer<'_, A>, seq: u32, reason: Unreachable) -> Result<(), Skip> {
+        let (key, side) = self.key(sender);
+        observe_quote(&self.memory, &Quote { key, side, seq: SeqNum(seq), reason })
     }
 
     /// How many segments the peers have sent so far.

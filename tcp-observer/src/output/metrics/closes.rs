@@ -2,11 +2,15 @@
 
 use prometheus::proto::MetricFamily;
 use tcp_observer_common::{
-    conn::{How, Phase},
+    conn::{How, Locality, Phase},
     counters::Endedness,
+    histogram::half_close,
 };
 
-use super::{View, family::Family};
+use super::{
+    View,
+    family::{Bounds, Family},
+};
 
 pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
     let counters = &view.snapshot.totals.counters;
@@ -35,4 +39,16 @@ pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
         }
     }
     resets.push_to(families);
+
+    let mut half_closes = Family::histogram(
+        "half_close_duration_seconds",
+        "How long connections were half closed: one end's FIN acknowledged, the other end still sending. Those that \
+         silence ended are not in it.",
+        ["role"],
+    );
+    for &role in Locality::ALL {
+        let histogram = view.snapshot.totals.handshakes.get(half_close(role) as usize).copied().unwrap_or_default();
+        half_closes.add_histogram([role.label()], &histogram, Bounds::COARSE);
+    }
+    half_closes.push_to(families);
 }

@@ -4,7 +4,10 @@ use prometheus::proto::MetricFamily;
 use tcp_observer_common::conn::{Locality, State};
 
 use super::{View, family::Family};
-use crate::snapshot::{HalfOpen, census::AGES};
+use crate::snapshot::{
+    HalfOpen,
+    census::{AGES, CLOSE_WAIT_AGES},
+};
 
 pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
     let census = view.census;
@@ -51,4 +54,25 @@ pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
     time_wait.add_count(["local"], census.local_time_wait);
     time_wait.add_count(["remote"], census.remote_time_wait);
     time_wait.push_to(families);
+
+    let mut close_wait = Family::gauge(
+        "close_wait_connections",
+        "Endpoints of this host in CLOSE_WAIT by how long: the peer has closed, and the application here does not. \
+         Ages are disjoint.",
+        ["age"],
+    );
+    for ((_, age), count) in CLOSE_WAIT_AGES.into_iter().zip(census.close_wait) {
+        close_wait.add_count([age], count);
+    }
+    close_wait.push_to(families);
+
+    let mut keepalives = Family::gauge(
+        "unanswered_keepalive_connections",
+        "Connections with keepalive probes that are not answered, by the side that sends them: its peer may be gone.",
+        ["side"],
+    );
+    for (side, count) in ["local", "remote"].into_iter().zip(census.unanswered_keepalives) {
+        keepalives.add_count([side], count);
+    }
+    keepalives.push_to(families);
 }

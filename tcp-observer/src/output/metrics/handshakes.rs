@@ -2,21 +2,22 @@
 
 use prometheus::proto::MetricFamily;
 use tcp_observer_common::{
-    conn::Locality,
+    conn::{Locality, Outcome},
     counters::Retransmit,
     histogram::{HandshakePart, by_role},
 };
 
 use super::{
     View,
-    family::Family,
-    named_ports::{attempts, handshakes, outcomes},
+    family::{Bounds, Family},
+    named_ports::{ALL_SLOTS, attempts, handshakes, outcomes},
 };
 
 pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
     durations(view, families);
     port_durations(view, families);
     attempt_outcomes(view, families);
+    completion(view, families);
     retransmits(view, families);
 }
 
@@ -33,7 +34,7 @@ fn durations(view: &View<'_>, families: &mut Vec<MetricFamily>) {
             for (retransmitted, label) in [(false, "false"), (true, "true")] {
                 let place = by_role(part, role, retransmitted) as usize;
                 let histogram = view.snapshot.totals.handshakes.get(place).copied().unwrap_or_default();
-                family.add_histogram([part.label(), role.label(), label], &histogram);
+                family.add_histogram([part.label(), role.label(), label], &histogram, Bounds::ALL);
             }
         }
     }
@@ -52,7 +53,7 @@ fn port_durations(view: &View<'_>, families: &mut Vec<MetricFamily>) {
         for &part in HandshakePart::ALL {
             let histogram = handshakes(totals, slots, part, role);
             if histogram.count() > 0 {
-                family.add_histogram([port, role.label(), part.label()], &histogram);
+                family.add_histogram([port, role.label(), part.label()], &histogram, Bounds::INNER);
             }
         }
     };
@@ -82,6 +83,20 @@ fn attempt_outcomes(view: &View<'_>, families: &mut Vec<MetricFamily>) {
     }
     for &role in Locality::ALL {
         add("other", role, &view.ports.others(totals, role));
+    }
+    family.push_to(families);
+}
+
+fn completion(view: &View<'_>, families: &mut Vec<MetricFamily>) {
+    let mut family = Family::gauge(
+        "handshake_completion_ratio",
+        "Of the connection attempts decided since the agent started, the share that completed; NaN before the first.",
+        ["role"],
+    );
+    for &role in Locality::ALL {
+        let count = |outcome| attempts(&view.snapshot.totals, &ALL_SLOTS, role, outcome) as f64;
+        let decided: f64 = outcomes().map(count).sum();
+        family.add([role.label()], count(Outcome::Completed) / decided);
     }
     family.push_to(families);
 }

@@ -14,6 +14,8 @@ mod handshakes;
 mod named_ports;
 mod observer;
 mod packets;
+mod recognised;
+mod sockets;
 mod tables;
 
 use std::{
@@ -126,6 +128,8 @@ fn families(view: &View<'_>) -> Vec<MetricFamily> {
     connections::collect(view, &mut families);
     handshakes::collect(view, &mut families);
     closes::collect(view, &mut families);
+    recognised::collect(view, &mut families);
+    sockets::collect(view, &mut families);
     packets::collect(view, &mut families);
     tables::collect(view, &mut families);
     observer::collect(view, &mut families);

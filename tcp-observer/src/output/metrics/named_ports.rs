@@ -18,6 +18,17 @@ pub(super) const NAMED_PAIRS: usize = 8;
 /// The slot that the kernel keeps for all ports without one of their own.
 const OTHER_SLOT: usize = PORT_LABELS - 1;
 
+/// Every slot, that one included.
+pub(super) const ALL_SLOTS: [usize; PORT_LABELS] = {
+    let mut slots = [0; PORT_LABELS];
+    let mut slot = 0;
+    while slot < PORT_LABELS {
+        slots[slot] = slot;
+        slot += 1;
+    }
+    slots
+};
+
 /// The pairs that are named, in the order in which they were first seen.
 #[derive(Debug, Default)]
 pub(super) struct NamedPorts(Vec<(u16, Locality)>);

@@ -2,9 +2,9 @@
 //! with, to be read before it replaces the old one). And the budget of series, with everything filled.
 
 use tcp_observer_common::{
-    conn::{How, Locality, Outcome, Phase, State},
-    counters::{Endedness, Eviction, HookDirection, PORT_LABELS, PORT_SLOTS, Retransmit, Skip, TableKind},
-    histogram::{HandshakePart, by_port, by_role},
+    conn::{How, Locality, Note, Outcome, Phase, State},
+    counters::{Endedness, Eviction, HookDirection, PORT_LABELS, PORT_SLOTS, Retransmit, Skip, TableKind, Unreachable},
+    histogram::{HandshakePart, by_port, by_role, half_close},
     segment::SegmentKind,
 };
 
@@ -58,7 +58,8 @@ fn render(snapshot: &Snapshot, programs: Vec<ProgramUsage>, attachments: Vec<Att
     exposition(&view, || Duration::from_millis(2)).unwrap()
 }
 
-/// A web server: one client connected, one in TIME_WAIT, a SYN-ACK that nobody acknowledges, and a forwarded flow.
+/// A web server: one client connected, one in TIME_WAIT, a SYN-ACK that nobody acknowledges, a SYN that nobody answers,
+/// a connection that the application forgot, two to a database behind it, and a forwarded flow.
 fn web_server() -> Snapshot {
     let mut snapshot = fixture::empty();
     snapshot.flows.push(fixture::flow("198.51.100.1:40001", "192.0.2.1:443", Some(Locality::Server)));
@@ -77,6 +78,26 @@ fn web_server() -> Snapshot {
     half_open.first_seen_unix_ns = snapshot.taken_unix_ns - 4_000_000_000;
     snapshot.flows.push(half_open);
 
+    let mut unanswered = fixture::flow("198.51.100.4:40004", "192.0.2.1:443", Some(Locality::Server));
+    unanswered.responder.isn = None;
+    unanswered.responder.state = Some(State::Listen);
+    unanswered.phase = Phase::HalfOpen;
+    unanswered.handshake.outcome = Outcome::InProgress;
+    unanswered.first_seen_unix_ns = snapshot.taken_unix_ns - 2_000_000_000;
+    snapshot.flows.push(unanswered);
+
+    let mut forgotten = fixture::flow("198.51.100.5:40005", "192.0.2.1:443", Some(Locality::Server));
+    forgotten.responder.state = Some(State::CloseWait);
+    forgotten.responder.unanswered_keepalives = 3;
+    forgotten.phase = Phase::HalfClosed;
+    snapshot.flows.push(forgotten);
+
+    for port in [50_001, 50_002] {
+        let upstream = fixture::flow(&format!("192.0.2.1:{port}"), "198.51.100.9:5432", Some(Locality::Client));
+        snapshot.flows.push(upstream);
+    }
+    snapshot.sockets = Some(fixture::sockets(&["0.0.0.0:443", "127.0.0.1:9477"]));
+
     snapshot.flows.push(fixture::flow("[2001:db8::1]:40004", "[2001:db8:1::1]:22", Some(Locality::Forwarded)));
 
     let server = Locality::Server.index();
@@ -84,6 +105,12 @@ fn web_server() -> Snapshot {
     totals.ports[0] = Some(443);
     totals.counters.attempts[0][server][Outcome::Completed.index()] = 2;
     totals.counters.attempts[PORT_LABELS - 1][server][Outcome::Refused.index()] = 7;
+    totals.counters.notes[Note::Keepalive.index()] = 3;
+    totals.counters.notes[Note::SynAckAfterData.index()] = 2;
+    totals.counters.notes[Note::TimeWaitAssassinated.index()] = 1;
+    totals.counters.notes[Note::Completed.index()] = 2;
+    totals.counters.unreachable[Unreachable::Port.index()] = 4;
+    totals.handshakes[half_close(Locality::Server) as usize].record(3_000_000);
     totals.counters.segments[HookDirection::Ingress.index()][SegmentKind::Syn.index()] = 3;
     totals.counters.skipped[Skip::NotTcp.index()] = 11;
     totals.counters.handshake_retransmits[Retransmit::SynAck.index()][server] = 2;
@@ -141,7 +168,8 @@ fn no_load_makes_more_than_2000_series() {
         series.iter().filter(|line| line.starts_with(&family)).count()
     };
     assert_eq!(of("handshake_duration_seconds"), 672);
-    assert_eq!(of("port_handshake_duration_seconds"), 8 * 84 + 4 * 84);
+    assert_eq!(of("port_handshake_duration_seconds"), 8 * 69 + 4 * 69);
+    assert_eq!(of("half_close_duration_seconds"), 4 * 12);
     assert!(series.len() < 2000, "{} series", series.len());
     let attached = series.iter().filter(|line| line.starts_with("tcp_observer_attached"));
     let sum: u64 = attached.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
@@ -165,6 +193,12 @@ fn an_idle_observer_exports_every_family_that_needs_no_occurrence() {
     assert!(!text.contains("\ntcp_observer_port_handshake_duration_seconds"), "no label set has occurred");
     assert!(!text.contains("\ntcp_observer_program_run"), "the kernel keeps no statistics");
     assert!(!text.contains("in_progress") && !text.contains("not_seen"));
+    assert!(text.contains("tcp_observer_handshake_completion_ratio{role=\"client\"} NaN\n"));
+    assert!(text.contains("tcp_observer_recognised_total{note=\"keepalive\"} 0\n"));
+    assert!(!text.contains("note=\"completed\"") && !text.contains("note=\"nothing\""));
+    for without_sockets in ["listen_overflow_suspected_connections", "listeners_overflowing", "ports_available"] {
+        assert!(!text.contains(without_sockets), "{without_sockets}");
+    }
 }
 
 #[test]

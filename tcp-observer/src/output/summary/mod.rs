@@ -1,6 +1,7 @@
 //! A snapshot at a glance: what is there by state, what is half open, how handshakes go and how connections end.
 //!
-//! Computed once into [`Summary`], which is written as text for people or as one JSON object. Where nobody said which
+//! Flows are counted one by one into a [`Tally`], so that none needs to be kept, and all is computed once into
+//! [`Summary`], which is written as text for people or as one JSON object. Where nobody said which
 //! addresses are local there are no roles: counts by role then stand under none, and closes go by who opened the
 //! connection instead of by whose side they came from.
 
@@ -11,20 +12,25 @@ mod text;
 use std::{
     collections::BTreeMap,
     io::{self, Write},
+    net::{IpAddr, SocketAddr},
 };
 
 use serde::Serialize;
 use tcp_observer_common::{
-    conn::{How, Initiator, Locality, Outcome, State},
-    counters::{Endedness, PORT_SLOTS, Skip},
-    histogram::{HandshakePart, Histogram, by_port, by_role},
+    conn::{How, Initiator, Locality, Note, Outcome, State},
+    counters::{Endedness, PORT_SLOTS, Skip, Unreachable},
+    histogram::{HandshakePart, Histogram, by_port, by_role, half_close},
 };
 
-use self::{prefixes::Busy, quantile::Quantile};
+use self::{
+    prefixes::{Busy, Prefixes},
+    quantile::Quantile,
+};
 use super::json::Timestamp;
 use crate::snapshot::{
-    HalfOpen, Snapshot, Totals,
-    census::{AGES, Census, role_index},
+    FlowRecord, HalfOpen, PortsInUse, Snapshot, SocketView, Totals,
+    census::{AGES, CLOSE_WAIT_AGES, Census, role_index},
+    notable,
 };
 
 /// How the summary is written.
@@ -42,12 +48,45 @@ pub enum Format {
 /// # Errors
 /// When `out` takes no more.
 pub fn write(snapshot: &Snapshot, format: Format, out: &mut impl Write) -> io::Result<()> {
-    let summary = Summary::of(snapshot);
+    let mut tally = Tally::default();
+    snapshot.flows.iter().for_each(|flow| tally.add(flow, snapshot.taken_unix_ns, snapshot.sockets.as_ref()));
+    write_tally(&tally, snapshot, format, out)
+}
+
+/// Writes the summary of flows that were counted and of all else that a snapshot knows; the flows in it do not matter.
+///
+/// # Errors
+/// When `out` takes no more.
+pub fn write_tally(tally: &Tally, snapshot: &Snapshot, format: Format, out: &mut impl Write) -> io::Result<()> {
+    let summary = Summary::of(tally, snapshot);
     match format {
         Format::Text => text::write(&summary, out),
         Format::Json => {
             serde_json::to_writer(&mut *out, &summary)?;
             out.write_all(b"\n")
+        }
+    }
+}
+
+/// What a summary says of flows.
+#[derive(Debug, Default)]
+pub struct Tally {
+    census: Census,
+    prefixes: Prefixes,
+    /// Closes by who began and how.
+    closes: [[u64; How::COUNT]; Initiator::COUNT],
+    has_roles: bool,
+}
+
+impl Tally {
+    /// Counts a flow as it stands at this moment.
+    /// `sockets` say who listens, where that is known.
+    pub fn add(&mut self, flow: &FlowRecord, now_unix_ns: u64, sockets: Option<&SocketView>) {
+        self.census.add(flow, now_unix_ns, sockets);
+        self.prefixes.add(flow);
+        self.has_roles |= flow.role.is_some();
+        if let Some(how) = flow.close.how {
+            self.closes[flow.close.initiator.unwrap_or(Initiator::Nobody).index()][how.index()] += 1;
         }
     }
 }
@@ -64,6 +103,18 @@ struct Summary {
     attempts: Vec<ByRole>,
     closes: Vec<Closes>,
     handshakes: Vec<HandshakeTimes>,
+    /// What did not occur is left out.
+    half_closes: Vec<HalfCloseTimes>,
+    #[serde(serialize_with = "as_map")]
+    close_wait: Counts,
+    /// Notes that did not occur are left out.
+    #[serde(serialize_with = "as_map")]
+    recognised: Counts,
+    /// Likewise.
+    #[serde(serialize_with = "as_map")]
+    unreachable: Counts,
+    listen_overflow: ListenOverflow,
+    ephemeral_ports: Vec<EphemeralPorts>,
     busiest_prefixes: Vec<Busy>,
     tables: Vec<Table>,
     /// Reasons that did not occur are left out.
@@ -108,6 +159,35 @@ struct HandshakeTimes {
 }
 
 #[derive(Serialize)]
+struct HalfCloseTimes {
+    role: Option<&'static str>,
+    count: u64,
+    p50: Option<Quantile>,
+    p90: Option<Quantile>,
+    p99: Option<Quantile>,
+    max: Option<Quantile>,
+}
+
+/// What speaks for listeners that cannot keep up.
+#[derive(Serialize)]
+struct ListenOverflow {
+    synack_after_ack: u64,
+    synack_after_data: u64,
+    /// SYNs that wait for an answer by the port that is listened on; `None`, as the next one, where it is not known who
+    /// listens.
+    unanswered_syns: Option<BTreeMap<u16, u64>>,
+    overflowing_listeners: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct EphemeralPorts {
+    local: IpAddr,
+    remote: SocketAddr,
+    in_use: u64,
+    available: Option<u64>,
+}
+
+#[derive(Serialize)]
 struct Table {
     table: &'static str,
     entries: u64,
@@ -131,27 +211,39 @@ impl Roles {
 }
 
 impl Summary {
-    fn of(snapshot: &Snapshot) -> Self {
-        let roles =
-            Roles { are_known: snapshot.flows.is_empty() || snapshot.flows.iter().any(|flow| flow.role.is_some()) };
-        let census = Census::of(snapshot);
+    fn of(tally: &Tally, snapshot: &Snapshot) -> Self {
+        let census = &tally.census;
+        let roles = Roles { are_known: census.flows == 0 || tally.has_roles };
         let totals = &snapshot.totals;
         let skipped = Skip::ALL.iter().map(|reason| (reason.label(), totals.counters.skipped[reason.index()]));
         Self {
             taken: Timestamp(snapshot.taken_unix_ns),
             flows: census.flows,
-            connections: connections(&census, &roles),
-            half_open: half_open(&census, &roles),
+            connections: connections(census, &roles),
+            half_open: half_open(census, &roles),
             attempts: attempts(totals, &roles),
-            closes: if roles.are_known { closes_by_side(totals) } else { closes_by_opener(snapshot) },
+            closes: if roles.are_known { closes_by_side(totals) } else { closes_by_opener(tally) },
             handshakes: handshakes(totals, &roles),
-            busiest_prefixes: prefixes::busiest(&snapshot.flows),
+            half_closes: half_closes(totals, &roles),
+            close_wait: CLOSE_WAIT_AGES.iter().zip(census.close_wait).map(|(&(_, age), count)| (age, count)).collect(),
+            recognised: occurred(notable().map(|note| (note.label(), totals.counters.notes[note.index()]))),
+            unreachable: occurred(
+                Unreachable::ALL.iter().map(|code| (code.label(), totals.counters.unreachable[code.index()])),
+            ),
+            listen_overflow: listen_overflow(snapshot, census),
+            ephemeral_ports: ephemeral_ports(snapshot, census),
+            busiest_prefixes: tally.prefixes.busiest(),
             tables: (snapshot.tables.iter())
                 .map(|usage| Table { table: usage.table.label(), entries: usage.entries, capacity: usage.capacity })
                 .collect(),
-            skipped_packets: skipped.filter(|&(_, count)| count > 0).collect(),
+            skipped_packets: occurred(skipped),
         }
     }
+}
+
+/// Without what did not.
+fn occurred(counts: impl Iterator<Item = (&'static str, u64)>) -> Counts {
+    counts.filter(|&(_, count)| count > 0).collect()
 }
 
 /// The roles that flows have, each with its place in the census.
@@ -205,20 +297,46 @@ fn closes_by_side(totals: &Totals) -> Vec<Closes> {
         .collect()
 }
 
-fn closes_by_opener(snapshot: &Snapshot) -> Vec<Closes> {
-    let mut counts = [[0_u64; How::COUNT]; Initiator::COUNT];
-    for flow in &snapshot.flows {
-        if let Some(how) = flow.close.how {
-            counts[flow.close.initiator.unwrap_or(Initiator::Nobody).index()][how.index()] += 1;
-        }
-    }
-    let count = |initiator: Initiator, how: How| counts[initiator.index()][how.index()];
+fn closes_by_opener(tally: &Tally) -> Vec<Closes> {
+    let count = |initiator: Initiator, how: How| tally.closes[initiator.index()][how.index()];
     (Initiator::ALL.iter())
         .map(|&initiator| Closes {
             initiator: initiator.label(),
             how: ways().map(|how| (how.label(), count(initiator, how))).collect(),
         })
         .collect()
+}
+
+fn half_closes(totals: &Totals, roles: &Roles) -> Vec<HalfCloseTimes> {
+    let times = |&role: &Locality| {
+        let histogram = totals.handshakes.get(half_close(role) as usize).copied().unwrap_or_default();
+        (histogram.count() > 0).then(|| HalfCloseTimes {
+            role: roles.label(role),
+            count: histogram.count(),
+            p50: quantile::percentile(&histogram, 50),
+            p90: quantile::percentile(&histogram, 90),
+            p99: quantile::percentile(&histogram, 99),
+            max: quantile::maximum(&histogram),
+        })
+    };
+    roles.counted().iter().filter_map(times).collect()
+}
+
+fn listen_overflow(snapshot: &Snapshot, census: &Census) -> ListenOverflow {
+    let noted = |note: Note| snapshot.totals.counters.notes[note.index()];
+    ListenOverflow {
+        synack_after_ack: noted(Note::SynAckAfterAck),
+        synack_after_data: noted(Note::SynAckAfterData),
+        unanswered_syns: snapshot.sockets.as_ref().map(|_| census.unanswered_by_listener.clone()),
+        overflowing_listeners: snapshot.sockets.as_ref().map(|sockets| sockets.overflowing),
+    }
+}
+
+fn ephemeral_ports(snapshot: &Snapshot, census: &Census) -> Vec<EphemeralPorts> {
+    let available = snapshot.sockets.as_ref().and_then(|sockets| sockets.ephemeral_ports());
+    let row =
+        |&PortsInUse { local, remote, ports }: &PortsInUse| EphemeralPorts { local, remote, in_use: ports, available };
+    census.ports_in_use().iter().map(row).collect()
 }
 
 /// By role, then by port and role; what did not occur is left out.

@@ -24,25 +24,31 @@ pub(super) struct Busy {
     pub half_open: u64,
 }
 
-/// The busiest networks of endpoints that are not known to be local, busiest first. A flow within one network counts
-/// once.
-pub(super) fn busiest(flows: &[FlowRecord]) -> Vec<Busy> {
-    let mut counts: HashMap<IpNet, (u64, u64)> = HashMap::new();
-    for flow in flows {
+/// Flows by network, all and half open ones, of endpoints that are not known to be local. A flow within one network
+/// counts once.
+#[derive(Debug, Default)]
+pub(super) struct Prefixes(HashMap<IpNet, (u64, u64)>);
+
+impl Prefixes {
+    pub fn add(&mut self, flow: &FlowRecord) {
         let network =
             |endpoint: &crate::snapshot::Endpoint| (endpoint.local != Some(true)).then(|| network_of(endpoint.addr));
         let (one, other) = (network(&flow.originator), network(&flow.responder));
         for prefix in one.into_iter().chain(other.filter(|_| other != one)) {
-            let (all, half_open) = counts.entry(prefix).or_default();
+            let (all, half_open) = self.0.entry(prefix).or_default();
             *all += 1;
             *half_open += u64::from(flow.half_open().is_some());
         }
     }
-    let mut busy: Vec<_> =
-        counts.into_iter().map(|(prefix, (flows, half_open))| Busy { prefix, flows, half_open }).collect();
-    busy.sort_unstable_by_key(|busy| (Reverse(busy.flows), busy.prefix));
-    busy.truncate(SHOWN);
-    busy
+
+    /// Those with the most flows, busiest first.
+    pub fn busiest(&self) -> Vec<Busy> {
+        let mut busy: Vec<_> =
+            self.0.iter().map(|(&prefix, &(flows, half_open))| Busy { prefix, flows, half_open }).collect();
+        busy.sort_unstable_by_key(|busy| (Reverse(busy.flows), busy.prefix));
+        busy.truncate(SHOWN);
+        busy
+    }
 }
 
 fn network_of(addr: IpAddr) -> IpNet {
@@ -68,6 +74,12 @@ mod tests {
 
     use super::*;
     use crate::snapshot::fixture;
+
+    fn busiest(flows: &[FlowRecord]) -> Vec<Busy> {
+        let mut prefixes = Prefixes::default();
+        flows.iter().for_each(|flow| prefixes.add(flow));
+        prefixes.busiest()
+    }
 
     fn summary(flows: &[FlowRecord]) -> Vec<(String, u64, u64)> {
         busiest(flows).iter().map(|busy| (busy.prefix.to_string(), busy.flows, busy.half_open)).collect()

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{ByRole, Closes, Counts, Summary};
+use super::{ByRole, Closes, Counts, EphemeralPorts, ListenOverflow, Summary};
 use crate::output::human::Count;
 
 pub(super) fn write(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
@@ -14,12 +14,19 @@ pub(super) fn write(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
     section(out, "Closes by who began and how", &closes(&summary.closes))?;
     let times = handshakes(summary);
     section(out, "Handshake times", &times)?;
-    if times.len() > 1 {
+    let half_closes = half_closes(summary);
+    section(out, "Half-close times", &half_closes)?;
+    if times.len() > 1 || half_closes.len() > 1 {
         writeln!(out, "  ~ interpolated: the true value is within the same power of two")?;
     }
+    section(out, "CLOSE_WAIT here, by how long", &ages(&summary.close_wait))?;
+    section(out, "Recognised", &counts("what", &summary.recognised))?;
+    section(out, "Unreachable, by what ICMP says", &counts("code", &summary.unreachable))?;
+    section(out, "Listeners that may not keep up", &listen_overflow(&summary.listen_overflow))?;
+    section(out, "Local ports in use, most towards one service", &ephemeral_ports(&summary.ephemeral_ports))?;
     section(out, "Busiest remote prefixes", &prefixes(summary))?;
     section(out, "Tables", &tables(summary))?;
-    section(out, "Packets that updated no flow", &skipped(&summary.skipped_packets))
+    section(out, "Packets that updated no flow", &counts("reason", &summary.skipped_packets))
 }
 
 /// Lines of cells, the title's first.
@@ -129,8 +136,55 @@ fn tables(summary: &Summary) -> Grid {
     grid
 }
 
-fn skipped(counts: &Counts) -> Grid {
-    let mut grid = titles(["reason", "count"]);
-    grid.extend(counts.iter().map(|&(reason, count)| vec![reason.to_owned(), Count(count).to_string()]));
+fn counts(title: &str, counts: &Counts) -> Grid {
+    let mut grid = titles([title, "count"]);
+    grid.extend(counts.iter().map(|&(word, count)| vec![word.to_owned(), Count(count).to_string()]));
+    grid
+}
+
+/// One line for all of them, if there are any.
+fn ages(counts: &Counts) -> Grid {
+    let mut grid = vec![counts.iter().map(|&(age, _)| age.replace("gt_", "> ")).collect::<Vec<_>>()];
+    if counts.iter().any(|&(_, count)| count > 0) {
+        grid.push(counts.iter().map(|&(_, count)| Count(count).to_string()).collect());
+    }
+    grid
+}
+
+fn half_closes(summary: &Summary) -> Grid {
+    let mut grid = titles(["role", "count", "p50", "p90", "p99", "max"]);
+    for row in &summary.half_closes {
+        let mut line = vec![row.role.unwrap_or("-").to_owned(), Count(row.count).to_string()];
+        line.extend([row.p50, row.p90, row.p99].map(|quantile| quantile.map_or(String::new(), |it| it.text())));
+        line.push(row.max.map_or(String::new(), |max| max.bound_text()));
+        grid.push(line);
+    }
+    grid
+}
+
+/// Only what speaks for an overflow.
+fn listen_overflow(overflow: &ListenOverflow) -> Grid {
+    let mut grid = titles(["evidence", "port", "count"]);
+    let mut line = |evidence: &str, port: Option<u16>, count: u64| {
+        if count > 0 {
+            let port = port.map_or_else(|| "-".to_owned(), |port| port.to_string());
+            grid.push(vec![evidence.to_owned(), port, Count(count).to_string()]);
+        }
+    };
+    for (&port, &count) in overflow.unanswered_syns.iter().flatten() {
+        line("SYNs waiting for more than a second", Some(port), count);
+    }
+    line("SYN-ACKs again after the ACK", None, overflow.synack_after_ack);
+    line("SYN-ACKs again after data", None, overflow.synack_after_data);
+    line("full accept queues", None, overflow.overflowing_listeners.unwrap_or(0));
+    grid
+}
+
+fn ephemeral_ports(rows: &[EphemeralPorts]) -> Grid {
+    let mut grid = titles(["from", "to", "in use", "available"]);
+    for row in rows {
+        let available = row.available.map_or_else(|| "-".to_owned(), |ports| Count(ports).to_string());
+        grid.push(vec![row.local.to_string(), row.remote.to_string(), Count(row.in_use).to_string(), available]);
+    }
     grid
 }

@@ -1,0 +1,206 @@
+//! Closes flows whose local socket is gone although no packet has said so: what a socket dies of in silence (an orphan
+//! in FIN_WAIT_2, a connection attempt given up, `ss -K` behind a broken path) and what the observer has not seen.
+//!
+//! Now and then the quiet flows with a local end are looked up in the kernel's socket table, and the kernel's sweep
+//! program ends those that are not there, unless something has happened to them meanwhile. A flow whose socket is
+//! there is never closed, however quiet it is.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    ptr,
+    time::Duration,
+};
+
+use anyhow::Context;
+use tcp_observer_common::{
+    abi::{Gone, request},
+    conn::{Flow, Locality, Mark, Phase, Role, State, Word},
+    flow::FlowKey,
+};
+
+use super::{
+    bpf::{self, Plain},
+    clock,
+    maps::{PinnedMap, PinnedMaps},
+    sockets,
+};
+use crate::snapshot::Key;
+
+/// How often all flows are looked through.
+pub const EVERY: Duration = Duration::from_secs(10);
+/// From so many on, reading the whole socket table costs less than asking for each.
+const MANY: usize = 1000;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A flow that is asked for.
+struct Candidate {
+    /// What the sweep is asked to do if no socket is there.
+    frame: [u8; request::BYTES],
+    /// Its ends, the local one first; both ways round where both are local.
+    ends: (SocketAddr, SocketAddr),
+    is_loopback: bool,
+    interface: Option<u32>,
+}
+
+/// Looks through all flows once; how many were closed.
+///
+/// # Errors
+/// When a table or the socket table cannot be read, or the sweep fails.
+pub fn reconcile(maps: &PinnedMaps, sweep: &OwnedFd) -> anyhow::Result<usize> {
+    let mut candidates = Vec::new();
+    collect(&maps.half_open_ipv4, request::GONE_IPV4, &mut candidates)?;
+    collect(&maps.flows_ipv4, request::GONE_IPV4, &mut candidates)?;
+    collect(&maps.half_open_ipv6, request::GONE_IPV6, &mut candidates)?;
+    collect(&maps.flows_ipv6, request::GONE_IPV6, &mut candidates)?;
+    let mut gone = Vec::new();
+    if candidates.len() < MANY {
+        for candidate in &candidates {
+            if !is_there(candidate)? {
+                gone.push(candidate);
+            }
+        }
+    } else {
+        let there: HashSet<(SocketAddr, SocketAddr)> =
+            sockets::connections()?.iter().map(|socket| (unscoped(socket.local), unscoped(socket.remote))).collect();
+        gone.extend(candidates.iter().filter(|candidate| {
+            let (one, other) = candidate.ends;
+            let is_there = there.contains(&(one, other)) || candidate.is_loopback && there.contains(&(other, one));
+            !is_there
+        }));
+    }
+    for candidate in &gone {
+        run(sweep, &candidate.frame).context("cannot run the sweep program")?;
+    }
+    Ok(gone.len())
+}
+
+fn run(sweep: &OwnedFd, frame: &[u8]) -> io::Result<()> {
+    loop {
+        match bpf::test_run(sweep.as_fd(), frame) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+fn is_there(candidate: &Candidate) -> io::Result<bool> {
+    let Candidate { ends: (one, other), interface, .. } = *candidate;
+    if sockets::state_of(one, other, interface)?.is_some() {
+        return Ok(true);
+    }
+    Ok(candidate.is_loopback && sockets::state_of(other, one, interface)?.is_some())
+}
+
+fn unscoped(end: SocketAddr) -> SocketAddr {
+    SocketAddr::new(end.ip().to_canonical(), end.port())
+}
+
+fn collect<A>(map: &PinnedMap<FlowKey<A>, Flow>, kind: u8, candidates: &mut Vec<Candidate>) -> anyhow::Result<()>
+where
+    FlowKey<A>: Key + Plain + Copy,
+{
+    let now_ns = clock::monotonic_ns();
+    map.table
+        .for_each(|key, flow| {
+            let word = flow.word.load();
+            if is_due(word, flow, now_ns) {
+                candidates.push(candidate(key, flow, word, kind));
+            }
+        })
+        .context("cannot read a table of flows")
+}
+
+fn candidate<A>(key: &FlowKey<A>, flow: &Flow, word: Word, kind: u8) -> Candidate
+where
+    FlowKey<A>: Key + Plain + Copy,
+{
+    let gone = Gone { word: word.0, last_seen_ns: flow.last_seen_ns(), key: *key };
+    let mut frame = [0; request::BYTES];
+    frame[request::AT] = kind;
+    let room = &mut frame[request::GONE_AT..][..size_of::<Gone<A>>()];
+    // SAFETY: the room has the bytes of a `Gone`, none of which the reader takes for anything but plain numbers; what
+    // pads its end is not looked at.
+    unsafe { ptr::copy_nonoverlapping(ptr::from_ref(&gone).cast::<u8>(), room.as_mut_ptr(), size_of_val(&gone)) };
+    let local = if word.has_of(Mark::Local, Role::Originator) { Role::Originator } else { Role::Responder };
+    let (one, other) = (key.endpoint(word.side_of(local)), key.endpoint(word.side_of(local.opposite())));
+    let tap = flow.half(word.side_of(local)).tap.get();
+    Candidate {
+        frame,
+        ends: (one.into(), other.into()),
+        is_loopback: matches!(word.locality(), Locality::Loopback),
+        interface: Some(tap >> 1).filter(|&index| index != 0),
+    }
+}
+
+/// Whether a flow is to be looked up this time. States that end within a minute are asked for each time, those that may
+/// last for hours once a minute.
+fn is_due(word: Word, flow: &Flow, now_ns: u64) -> bool {
+    let every_ns = EVERY.as_nanos() as u64;
+    let silent_ns = now_ns.saturating_sub(flow.last_seen_ns());
+    // Once in each period of this length.
+    let comes_round = |age_ns: u64, period_ns: u64| age_ns >= period_ns && age_ns % period_ns < every_ns;
+    let is_in = |wanted: &[State]| {
+        [Role::Originator, Role::Responder]
+            .into_iter()
+            .any(|role| word.has_of(Mark::Local, role) && wanted.contains(&word.state(role)))
+    };
+    if word.has(Mark::Retired) || matches!(word.locality(), Locality::Forwarded) {
+        return false;
+    }
+    match word.phase() {
+        Phase::Closed => false,
+        // A server's half-open flow may have no socket by intent: SYN cookies.
+        Phase::HalfOpen => is_in(&[State::SynSent]) && silent_ns >= 2 * SECOND_NS,
+        // Ended by its timer, unless there were too many.
+        Phase::TimeWait => {
+            let waited_ns = now_ns.saturating_sub(flow.times.changed_ns.get());
+            is_in(&[State::TimeWait]) && comes_round(waited_ns, 20 * SECOND_NS)
+        }
+        Phase::HalfClosed | Phase::Closing => {
+            let is_short = is_in(&[State::FinWait1, State::FinWait2, State::Closing, State::LastAck]);
+            if is_short { silent_ns >= 2 * SECOND_NS } else { comes_round(silent_ns, 60 * SECOND_NS) }
+        }
+        Phase::Established => comes_round(silent_ns, 60 * SECOND_NS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tcp_observer_common::{
+        conn::{Sockets, adopted},
+        flow::Side,
+    };
+
+    use super::*;
+
+    fn is_asked_for(states: [Option<State>; 2], age_s: u64) -> bool {
+        let word = adopted(Sockets { originator: Side::Low, states }).unwrap();
+        let flow = Flow::adopted(word, SECOND_NS, SECOND_NS);
+        is_due(word, &flow, (1 + age_s) * SECOND_NS)
+    }
+
+    #[test]
+    fn an_established_flow_is_asked_for_once_in_each_quiet_minute() {
+        let asked: Vec<u64> =
+            (0..200).step_by(10).filter(|&age| is_asked_for([Some(State::Established), None], age)).collect();
+        assert_eq!(asked, [60, 120, 180]);
+    }
+
+    #[test]
+    fn an_orphan_is_asked_for_each_time_and_a_forwarded_flow_never() {
+        assert!((10..100).step_by(10).all(|age| is_asked_for([Some(State::FinWait2), None], age)));
+        let word = adopted(Sockets { originator: Side::Low, states: [Some(State::FinWait2), None] }).unwrap();
+        let forwarded = word.without(Mark::Local);
+        let flow = Flow::adopted(forwarded, 1, 1);
+        assert!(!is_due(forwarded, &flow, 100 * SECOND_NS));
+    }
+
+    #[test]
+    fn a_request_socket_is_never_asked_for() {
+        assert!(!is_asked_for([None, Some(State::SynReceived)], 30));
+    }
+}
