@@ -107,8 +107,9 @@ fn a_receiver_that_does_not_read_closes_its_window() {
 #[test]
 fn what_is_sent_again_is_counted_as_tcp_info_counts_it() {
     let _bound = bounded();
-    at_once(EITHER_END, |scene, pair| {
+    at_once(EITHER_END, |scene, _| {
         for family in Family::BOTH {
+            let pair = &Pair::new();
             let agent = scene.observe(pair);
             let (_listener, connection) = opened(pair, family);
             connection.send(100);
