@@ -135,9 +135,8 @@ fn unpacked(done: u64) -> Done {
 #[inline(never)]
 extern "C" fn carry_out(flow: *const Flow, segment: *const Segment, transition: *const Transition) -> u64 {
     // SAFETY: null, or references of the only caller.
-    if let (Some(flow), Some(segment), Some(transition)) =
-        unsafe { (flow.as_ref(), segment.as_ref(), transition.as_ref()) }
-    {
+    let given = unsafe { (flow.as_ref(), segment.as_ref(), transition.as_ref()) };
+    if let (Some(flow), Some(segment), Some(transition)) = given {
         observer::carry_out(&Kernel::Packets, flow, segment, transition);
     }
     0

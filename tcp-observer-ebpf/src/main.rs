@@ -189,7 +189,7 @@ where
 #[inline(always)]
 fn hand_over<C: EbpfContext>(context: &C, longer_way: &ProgramArray) {
     // SAFETY: the program called is of this one's kind and takes its context.
-    let _ = unsafe { longer_way.tail_call(context, 0) };
+    unsafe { longer_way.tail_call(context, 0) };
     skip(Skip::Contended);
 }
 
