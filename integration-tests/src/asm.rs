@@ -7,6 +7,7 @@
 pub const NEXT: i32 = -1;
 
 /// Kernel helpers by number (include/uapi/linux/bpf.h).
+const TAIL_CALL: i32 = 12;
 const SKB_VLAN_PUSH: i32 = 18;
 const SKB_VLAN_POP: i32 = 19;
 
@@ -28,6 +29,36 @@ const fn insn(code: u8, destination: u8, source: u8, offset: i16, immediate: i32
 /// A program that does nothing but give its verdict.
 pub fn empty(verdict: i32) -> Vec<Insn> {
     vec![insn(0xb7, 0, 0, 0, verdict), insn(0x95, 0, 0, 0, 0)]
+}
+
+/// A program that adds `step` to the 32-bit number at this offset of the frame, and goes on in the only program of an
+/// array: over and over, a frame whose sequence number moves as a sender's would. `context` is where the context has
+/// the packet's start and end; should anything fail, the verdict is this one.
+pub fn advancing(context: [i16; 2], offset: i16, step: i32, array: i32, verdict: i32) -> Vec<Insn> {
+    let [start, end] = context;
+    vec![
+        insn(0xbf, 6, 1, 0, 0),
+        // r2 = start, r3 = end; none of it where the number does not lie within
+        insn(0x61, 2, 1, start, 0),
+        insn(0x61, 3, 1, end, 0),
+        insn(0xbf, 4, 2, 0, 0),
+        insn(0x07, 4, 0, 0, i32::from(offset) + 4),
+        insn(0x2d, 4, 3, 10, 0),
+        // r5 = the number in host order, and back
+        insn(0x61, 5, 2, offset, 0),
+        insn(0xdc, 5, 0, 0, 32),
+        insn(0x07, 5, 0, 0, step),
+        insn(0xdc, 5, 0, 0, 32),
+        insn(0x63, 2, 5, offset, 0),
+        // tail_call(context, array, 0)
+        insn(0xbf, 1, 6, 0, 0),
+        insn(0x18, 2, 1, 0, array),
+        insn(0, 0, 0, 0, 0),
+        insn(0xb7, 3, 0, 0, 0),
+        insn(0x85, 0, 0, 0, TAIL_CALL),
+        insn(0xb7, 0, 0, 0, verdict),
+        insn(0x95, 0, 0, 0, 0),
+    ]
 }
 
 /// A program that grows step by step, and lets the packet go on wherever a requirement is not met.

@@ -13,7 +13,12 @@ use aya::{
 use crate::{asm::Insn, namespace::Namespace, run};
 
 /// Commands, types and places from include/uapi/linux/bpf.h.
+const BPF_MAP_CREATE: i64 = 0;
+const BPF_MAP_UPDATE_ELEM: i64 = 2;
 const BPF_PROG_LOAD: i64 = 5;
+const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+const BPF_XDP: u32 = 37;
 const BPF_LINK_CREATE: i64 = 28;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
@@ -87,6 +92,8 @@ pub fn load(kind: ProgramKind, insns: &[Insn]) -> OwnedFd {
     let [insns_low, insns_high] = wide(insns.as_ptr().addr());
     let [license_low, license_high] = wide(LICENSE.as_ptr().addr());
     let [log_low, log_high] = wide(log.as_mut_ptr().expose_provenance());
+    // Programs that call each other must agree in both; the observer's takes packets in several buffers.
+    let (flags, attach_type) = if kind == ProgramKind::Xdp { (BPF_F_XDP_HAS_FRAGS, BPF_XDP) } else { (0, 0) };
     let attributes = [
         kind as u32,
         insns.len() as u32,
@@ -99,11 +106,13 @@ pub fn load(kind: ProgramKind, insns: &[Insn]) -> OwnedFd {
         log_low,
         log_high,
         0,
-        0,
+        flags,
         NEIGHBOUR[0],
         NEIGHBOUR[1],
         NEIGHBOUR[2],
         0,
+        0,
+        attach_type,
     ];
     bpf(BPF_PROG_LOAD, &attributes).unwrap_or_else(|error| {
         let log = String::from_utf8_lossy(&log);
@@ -120,6 +129,35 @@ fn bpf(command: i64, attributes: &[u32]) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// An array for one program, to be called from another one.
+pub struct ProgramArray(OwnedFd);
+
+impl ProgramArray {
+    #[expect(clippy::new_without_default, reason = "it makes something outside this process")]
+    pub fn new() -> Self {
+        // Type, size of key and value, number of entries.
+        Self(bpf(BPF_MAP_CREATE, &[BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 1]).expect("cannot create a map"))
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    /// Puts a program in, of the kind of the one that has been loaded with this array.
+    #[track_caller]
+    pub fn set(&self, program: &OwnedFd) {
+        let (key, value) = (0_u32, program.as_raw_fd());
+        let wide = |address: usize| [address as u32, (address as u64 >> 32) as u32];
+        let [key_low, key_high] = wide((&raw const key).expose_provenance());
+        let [value_low, value_high] = wide((&raw const value).expose_provenance());
+        let attributes = [self.fd() as u32, 0, key_low, key_high, value_low, value_high, 0, 0];
+        // SAFETY: the attributes are valid for their size, and key and value outlive the call.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, attributes.as_ptr(), size_of_val(&attributes)) };
+        assert!(result == 0, "cannot put a program into an array: {}", io::Error::last_os_error());
+    }
 }
 
 /// Every BPF program but our own that is attached to an interface of a namespace, in words: TCX, XDP and filters of a

@@ -1,4 +1,5 @@
-//! Frames made byte by byte: Ethernet, VLAN tags, IPv4 with options, IPv6 with extension headers, TCP.
+//! Frames made byte by byte: Ethernet, VLAN tags, IPv4 with options, IPv6 with extension headers, TCP, and ICMP errors
+//! that quote it.
 //!
 //! Checksums stay zero: the observer does not verify them.
 
@@ -9,10 +10,15 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const PSH: u8 = 0x08;
 pub const ACK: u8 = 0x10;
+pub const URG: u8 = 0x20;
+pub const ECE: u8 = 0x40;
+pub const CWR: u8 = 0x80;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 /// A TCP segment and what to wrap it in.
 #[derive(Clone, Debug)]
@@ -22,6 +28,8 @@ pub struct Frame {
     pub seq: u32,
     pub ack: u32,
     pub flags: u8,
+    /// The ninth flag, AE (RFC 9768).
+    pub accurate_ecn: bool,
     pub window: u16,
     /// TCP options, padded here to whole words.
     pub tcp_options: Vec<u8>,
@@ -35,6 +43,9 @@ pub struct Frame {
     pub extensions: Vec<(u8, Vec<u8>)>,
     /// Fragment offset in units of eight bytes, and whether more follow; `None` is a whole packet.
     pub fragment: Option<(u16, bool)>,
+    /// The segment does not arrive: a router sends its beginning back in an ICMP error of this type and code, or for
+    /// IPv6 in an ICMPv6 error.
+    pub quoted: Option<(u8, u8)>,
 }
 
 impl Frame {
@@ -46,6 +57,7 @@ impl Frame {
             seq,
             ack,
             flags,
+            accurate_ecn: false,
             window: 65_000,
             tcp_options: Vec::new(),
             payload: Vec::new(),
@@ -53,6 +65,7 @@ impl Frame {
             ip_options: Vec::new(),
             extensions: Vec::new(),
             fragment: None,
+            quoted: None,
         }
     }
 
@@ -64,6 +77,9 @@ impl Frame {
 
     /// From the IP header on, as devices without an Ethernet header carry it.
     pub fn packet(&self) -> Vec<u8> {
+        if let Some((kind, code)) = self.quoted {
+            return error(self.source.ip(), kind, code, &Self { quoted: None, ..self.clone() }.packet());
+        }
         let tcp = self.tcp();
         match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -116,7 +132,8 @@ impl Frame {
         tcp.extend(self.destination.port().to_be_bytes());
         tcp.extend(self.seq.to_be_bytes());
         tcp.extend(self.ack.to_be_bytes());
-        tcp.extend([(((20 + options.len()) / 4) << 4) as u8, self.flags]);
+        let data_offset = (((20 + options.len()) / 4) << 4) as u8;
+        tcp.extend([data_offset | u8::from(self.accurate_ecn), self.flags]);
         tcp.extend(self.window.to_be_bytes());
         tcp.extend([0; 4]);
         tcp.extend(options);
@@ -141,6 +158,35 @@ impl Frame {
             bytes.extend(body);
         }
         (numbers[0], bytes)
+    }
+}
+
+/// An ICMP or ICMPv6 error to `to` that quotes a packet as far as the first eight bytes after its IP header.
+fn error(to: IpAddr, kind: u8, code: u8, packet: &[u8]) -> Vec<u8> {
+    let icmp = |header_bytes: usize| {
+        let quote = &packet[..packet.len().min(header_bytes + 8)];
+        [&[kind, code, 0, 0, 0, 0, 0, 0], quote].concat()
+    };
+    match to {
+        IpAddr::V4(to) => {
+            let icmp = icmp(usize::from(packet[0] & 15) * 4);
+            let mut error = vec![0x45, 0];
+            error.extend((20 + icmp.len() as u16).to_be_bytes());
+            error.extend([0, 1, 0, 0, 64, ICMP, 0, 0, 192, 0, 2, 254]);
+            error.extend(to.octets());
+            error.extend(icmp);
+            error
+        }
+        IpAddr::V6(to) => {
+            let icmp = icmp(40);
+            let mut error = vec![0x60, 0, 0, 0];
+            error.extend((icmp.len() as u16).to_be_bytes());
+            error.extend([ICMPV6, 64]);
+            error.extend([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 254]);
+            error.extend(to.octets());
+            error.extend(icmp);
+            error
+        }
     }
 }
 

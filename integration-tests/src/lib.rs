@@ -14,11 +14,14 @@ pub mod bpf;
 pub mod frames;
 pub mod metrics;
 pub mod namespace;
+pub mod netstat;
 pub mod object;
 pub mod pair;
+pub mod pinned;
 pub mod run;
 pub mod scene;
 pub mod ss;
+pub mod stack;
 pub mod tcp_info;
 pub mod traffic;
 pub mod wait;
@@ -31,7 +34,7 @@ pub mod prelude {
         metrics::Metrics,
         namespace::Namespace,
         pair::{Family, Pair},
-        scene::{IngressMode, Scene, Side},
+        scene::{EITHER_END, IngressMode, Scene, Side, at_once},
         ss::{self, Socket},
         traffic::{Connection, Listener},
         wait::{SOON, wait_until},

@@ -76,10 +76,28 @@ impl Namespace {
     /// Drops what a rule of nft describes, on the way in.
     #[track_caller]
     pub fn drop_incoming(&self, rule: &str) {
+        self.filter("input", &format!("{rule} drop"));
+    }
+
+    /// The same on the way out, before any hook of the observer.
+    #[track_caller]
+    pub fn drop_outgoing(&self, rule: &str) {
+        self.filter("output", &format!("{rule} drop"));
+    }
+
+    /// Adds a rule of nft, verdict included, to the chain of a hook.
+    #[track_caller]
+    pub fn filter(&self, hook: &str, rule: &str) {
         let table = format!(
-            "table inet test {{ chain input {{ type filter hook input priority 0; policy accept; {rule} drop; }}; }}"
+            "table inet test {{ chain {hook} {{ type filter hook {hook} priority 0; policy accept; {rule}; }}; }}"
         );
         run::success(self.command("nft").arg(&table));
+    }
+
+    /// Takes all rules back.
+    #[track_caller]
+    pub fn let_all_pass(&self) {
+        run::success(self.command("nft").args(["flush", "ruleset"]));
     }
 
     /// The names of its interfaces, `lo` included.

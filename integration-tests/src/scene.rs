@@ -1,6 +1,6 @@
 //! Where an agent stands while traffic goes by: on which side of the wire, and with which program on ingress.
 
-use std::fmt;
+use std::{fmt, thread};
 
 use crate::{
     agent::Agent,
@@ -85,4 +85,18 @@ impl Scene {
         let place = ["--interface", WIRE, "--ingress", self.mode.word()];
         Agent::start(self.namespace(pair), &[&place, arguments].concat())
     }
+}
+
+/// From either end, by different programs: for tests that take seconds, of what depends on neither.
+pub const EITHER_END: [Scene; 2] =
+    [Scene { side: Side::Client, mode: IngressMode::Tc }, Scene { side: Side::Server, mode: IngressMode::Xdp }];
+
+/// Runs a test in each of these places at the same time, each with a pair of its own.
+pub fn at_once(scenes: impl IntoIterator<Item = Scene>, test: impl Fn(Scene, &Pair) + Sync) {
+    thread::scope(|scope| {
+        for scene in scenes {
+            let test = &test;
+            scope.spawn(move || test(scene, &Pair::new()));
+        }
+    });
 }

@@ -30,6 +30,23 @@ impl Listener {
         self.0.local_addr().expect("a bound socket has an address")
     }
 
+    /// Sets an option of TCP's; accepted sockets inherit it.
+    pub fn set_tcp_option(&self, option: i32, value: i32) {
+        set_tcp_option(&self.0, option, value);
+    }
+
+    /// How much of what it is sent an accepted socket keeps unread (the kernel doubles it).
+    pub fn set_receive_buffer(&self, bytes: i32) {
+        set_option(self.0.as_raw_fd(), libc::SO_RCVBUF, &bytes);
+    }
+
+    /// Changes how many connections may wait to be accepted.
+    pub fn set_backlog(&self, backlog: i32) {
+        // SAFETY: the socket is open; to listen again changes nothing but the backlog.
+        let result = unsafe { libc::listen(self.0.as_raw_fd(), backlog) };
+        assert!(result == 0, "listen: {}", io::Error::last_os_error());
+    }
+
     /// One accepted connection, with limits of time on it.
     #[track_caller]
     pub fn accept(&self) -> TcpStream {
@@ -88,42 +105,98 @@ pub fn connect(from: &Namespace, to: SocketAddr) -> io::Result<TcpStream> {
 /// A socket whose connect has been begun, and goes on in the kernel while this is held.
 #[track_caller]
 pub fn begin_connect(from: &Namespace, to: SocketAddr) -> TcpStream {
-    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let stream = socket(from, to.is_ipv4());
+    stream.set_nonblocking(true).expect("a socket can do without waiting");
+    let result = call_with(&stream, to, libc::connect);
+    let error = io::Error::last_os_error();
+    assert!(result == 0 || error.raw_os_error() == Some(libc::EINPROGRESS), "connect to {to}: {error}");
+    stream
+}
+
+/// Connects from a port that may have been used before, with a limit of time on this and what follows.
+pub fn connect_again(from: &Namespace, own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = socket(from, to.is_ipv4());
+    bound(&stream);
+    set_option(stream.as_raw_fd(), libc::SO_REUSEADDR, &1_i32);
+    for (addr, call) in [(own, libc::bind as Call), (to, libc::connect)] {
+        if call_with(&stream, addr, call) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(stream)
+}
+
+/// Connects by Fast Open: the data goes with the SYN where a cookie is known, else one is asked for.
+pub fn connect_fast(from: &Namespace, to: SocketAddr, data: &[u8]) -> io::Result<TcpStream> {
+    let stream = socket(from, to.is_ipv4());
+    bound(&stream);
+    let (storage, length) = socket_address(to);
+    // SAFETY: data and address are valid for their lengths.
+    let sent = unsafe {
+        libc::sendto(
+            stream.as_raw_fd(),
+            data.as_ptr().cast(),
+            data.len(),
+            libc::MSG_FASTOPEN,
+            (&raw const storage).cast(),
+            length,
+        )
+    };
+    if sent == data.len() as isize { Ok(stream) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets an option of TCP's.
+#[track_caller]
+pub fn set_tcp_option(socket: &impl AsRawFd, option: i32, value: i32) {
+    set_option_of(socket.as_raw_fd(), libc::IPPROTO_TCP, option, &value);
+}
+
+#[track_caller]
+fn socket(namespace: &Namespace, is_ipv4: bool) -> TcpStream {
+    let family = if is_ipv4 { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: a plain system call; the descriptor it gives is owned by nobody else.
-    let stream = from.within(|| unsafe {
-        let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0);
+    namespace.within(|| unsafe {
+        let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         assert!(fd >= 0, "socket: {}", io::Error::last_os_error());
         TcpStream::from_raw_fd(fd)
-    });
+    })
+}
+
+type Call = unsafe extern "C" fn(i32, *const libc::sockaddr, libc::socklen_t) -> i32;
+
+/// `bind` or `connect`.
+fn call_with(stream: &TcpStream, addr: SocketAddr, call: Call) -> i32 {
+    let (storage, length) = socket_address(addr);
+    // SAFETY: the address is valid for `length` bytes.
+    unsafe { call(stream.as_raw_fd(), (&raw const storage).cast(), length) }
+}
+
+fn socket_address(addr: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: sockaddr_storage is plain data that may be all zero.
     let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
-    let length = match to.ip() {
+    let length = match addr.ip() {
         IpAddr::V4(ip) => {
-            let addr: *mut libc::sockaddr_in = (&raw mut storage).cast();
+            let to: *mut libc::sockaddr_in = (&raw mut storage).cast();
             // SAFETY: the storage is large enough and aligned for any address.
             unsafe {
-                (*addr).sin_family = libc::AF_INET as u16;
-                (*addr).sin_port = to.port().to_be();
-                (*addr).sin_addr.s_addr = u32::from_ne_bytes(ip.octets());
+                (*to).sin_family = libc::AF_INET as u16;
+                (*to).sin_port = addr.port().to_be();
+                (*to).sin_addr.s_addr = u32::from_ne_bytes(ip.octets());
             }
             mem::size_of::<libc::sockaddr_in>()
         }
         IpAddr::V6(ip) => {
-            let addr: *mut libc::sockaddr_in6 = (&raw mut storage).cast();
+            let to: *mut libc::sockaddr_in6 = (&raw mut storage).cast();
             // SAFETY: as above.
             unsafe {
-                (*addr).sin6_family = libc::AF_INET6 as u16;
-                (*addr).sin6_port = to.port().to_be();
-                (*addr).sin6_addr.s6_addr = ip.octets();
+                (*to).sin6_family = libc::AF_INET6 as u16;
+                (*to).sin6_port = addr.port().to_be();
+                (*to).sin6_addr.s6_addr = ip.octets();
             }
             mem::size_of::<libc::sockaddr_in6>()
         }
     };
-    // SAFETY: the address is valid for `length` bytes.
-    let result = unsafe { libc::connect(stream.as_raw_fd(), (&raw const storage).cast(), length as u32) };
-    let error = io::Error::last_os_error();
-    assert!(result == 0 || error.raw_os_error() == Some(libc::EINPROGRESS), "connect to {to}: {error}");
-    stream
+    (storage, length as libc::socklen_t)
 }
 
 /// Makes the next close of this socket send a RST.
@@ -151,10 +224,14 @@ fn set_timeout(socket: &impl AsRawFd, option: i32) {
     set_option(socket.as_raw_fd(), option, &limit);
 }
 
+#[track_caller]
 fn set_option<T>(fd: i32, option: i32, value: &T) {
+    set_option_of(fd, libc::SOL_SOCKET, option, value);
+}
+
+#[track_caller]
+fn set_option_of<T>(fd: i32, level: i32, option: i32, value: &T) {
     // SAFETY: the value is valid for its own size.
-    let result = unsafe {
-        libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const *value).cast(), mem::size_of::<T>() as u32)
-    };
+    let result = unsafe { libc::setsockopt(fd, level, option, (&raw const *value).cast(), mem::size_of::<T>() as u32) };
     assert!(result == 0, "setsockopt {option}: {}", io::Error::last_os_error());
 }

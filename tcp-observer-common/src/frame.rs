@@ -12,6 +12,19 @@ pub trait Frame {
     /// The `N` bytes at `offset`, or `None` where the buffer holds fewer. `N` is 2 or 4.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
+    /// So many words in a row as they lie there, or `None` where the buffer holds fewer. One bounds check, where there is
+    /// one to each load.
+    #[inline(always)]
+    fn load_words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let mut words = [0; N];
+        let mut at = offset;
+        for word in &mut words {
+            *word = u32::from_ne_bytes(self.load(at)?);
+            at += 4;
+        }
+        Some(words)
+    }
+
     /// The packet's true length in bytes, which may be more than can be loaded: a capture may have cut it off, and a
     /// super-packet's length field may be zero.
     fn len(&self) -> usize;

@@ -238,10 +238,13 @@ pub fn observe_quote<A: Address, E: Host + Family<A>>(host: &E, quote: &Quote<A>
         return Err(Skip::Contended);
     }
     flow.times.changed_ns.set(host.precise_ns());
-    flow.story.add(host, Story::unreachable_bits(quote.reason));
     host.add(place::unreachable(quote.reason), 1);
     count(host, Note::Unreachable);
-    tally::attempt(host, after, quote.key.port(after.side_of(Role::Responder)), Outcome::Unreachable);
+    // A sender that tries on meets the same error again: one attempt.
+    if !flow.story.has(Note::Unreachable) {
+        flow.story.add(host, Story::unreachable_bits(quote.reason));
+        tally::attempt(host, after, quote.key.port(after.side_of(Role::Responder)), Outcome::Unreachable);
+    }
     Ok(())
 }
 
@@ -284,7 +287,7 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, si
         return false;
     }
     half.count(segment, now_ns);
-    half.advance(segment);
+    half.advance_in_order(segment);
     host.add(place::segments(tap.direction(), kind), u64::from(segment.wire_segments));
     true
 }

@@ -37,6 +37,16 @@ impl Linear {
         }
         Some(bytes)
     }
+
+    #[inline(always)]
+    fn load_words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let at = self.start.wrapping_add(offset);
+        if at.wrapping_add(4 * N) > self.end {
+            return None;
+        }
+        // SAFETY: so many words at `at` were just found to lie within the packet. Unaligned as in `load`.
+        Some(unsafe { *at.cast::<[u32; N]>() })
+    }
 }
 
 /// A packet at an XDP hook.
@@ -56,6 +66,11 @@ impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.linear.load(offset)
+    }
+
+    #[inline(always)]
+    fn load_words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        self.linear.load_words(offset)
     }
 
     #[inline(always)]
@@ -94,6 +109,11 @@ impl Frame for TcFrame<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.linear.load(offset)
+    }
+
+    #[inline(always)]
+    fn load_words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        self.linear.load_words(offset)
     }
 
     #[inline(always)]

@@ -4,4 +4,8 @@
 mod attempts;
 mod closing;
 mod counting;
+mod ends;
+mod opened_oddly;
 mod opening;
+mod talking;
+mod unreachable;

@@ -47,6 +47,8 @@ fn specimens() -> Vec<Frame> {
         let (client, server) = ends(family, 0);
         frames.push(Frame::new(client, server, SYN, 1, 0));
         frames.push(Frame::new(client, server, PSH | ACK, 2, 5).with_payload(20));
+        let error = if client.is_ipv4() { (3, 1) } else { (1, 3) };
+        frames.push(Frame { quoted: Some(error), ..Frame::new(client, server, SYN, 1, 0) });
         frames.extend(wrapping::ALL.map(|(_, wrap)| wrap(Frame::new(client, server, SYN, 1, 0))));
     }
     frames

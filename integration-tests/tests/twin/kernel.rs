@@ -1,6 +1,6 @@
 //! The kernel's half of the twins: the programs, loaded but attached nowhere, with an injected clock.
 
-use std::{collections::HashSet, fmt::Debug, mem, net::IpAddr};
+use std::{fmt::Debug, mem, net::IpAddr};
 
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun, TestRunOptions,
@@ -8,8 +8,9 @@ use aya::{
     programs::{Program, SchedClassifier, Xdp},
 };
 use integration_tests::{asm::NEXT, object};
+use tcp_observer::kernel::load;
 use tcp_observer_common::{
-    abi::{CLOCK_INJECTED, LAYOUT_HASH, Layout, Ports, map, program},
+    abi::{CLOCK_INJECTED, KEEPS_ALL, LAYOUT_HASH, Layout, Ports, map, program, request},
     conn::Flow,
     counters::{Counters, PORT_SLOTS},
     flow::{FlowKey4, FlowKey6},
@@ -33,21 +34,19 @@ pub const FIRST_EPHEMERAL: u64 = 32_768;
 
 pub struct Kernel {
     ebpf: Ebpf,
-    /// Each program is loaded when it is first needed: the verifier takes its time.
-    loaded: HashSet<&'static str>,
 }
 
 impl Kernel {
     #[track_caller]
-    pub fn load() -> Self {
-        let injected = 1_u8;
+    pub fn load(keeps_all: bool) -> Self {
+        let (injected, keeps_all) = (1_u8, u8::from(keeps_all));
         let mut loader = EbpfLoader::new();
-        loader.override_global(CLOCK_INJECTED, &injected, true);
+        loader.override_global(CLOCK_INJECTED, &injected, true).override_global(KEEPS_ALL, &keeps_all, true);
         for table in [map::FLOWS_IPV4, map::FLOWS_IPV6, map::HALF_OPEN_IPV4, map::HALF_OPEN_IPV6] {
             loader.map_max_entries(table, 4096);
         }
         let ebpf = loader.load(&object::bytes()).expect("the object loads");
-        let mut kernel = Self { ebpf, loaded: HashSet::new() };
+        let mut kernel = Self { ebpf };
         let ports = Ports { slots: [0; PORT_SLOTS], first_ephemeral: FIRST_EPHEMERAL };
         // SAFETY: both are as long, and `Ports` is made of u64 only.
         kernel.set::<PortsWords>(map::PORTS, unsafe { mem::transmute::<Ports, PortsWords>(ports) });
@@ -115,9 +114,8 @@ impl Kernel {
     /// Runs the sweep over all tables.
     #[track_caller]
     pub fn sweep(&mut self) {
-        let mut frame = [0_u8; 64];
-        // The fifteenth byte asks for all tables.
-        frame[14] = 2;
+        let mut frame = [0_u8; request::BYTES];
+        frame[request::AT] = request::ALL;
         let program = self.program(program::SWEEP);
         let sweep: &mut SchedClassifier = program.try_into().expect("the sweep is a tc program");
         let options = TestRunOptions { data_in: Some(&frame), ..Default::default() };
@@ -163,19 +161,11 @@ impl Kernel {
         counters
     }
 
-    /// A program, loaded.
+    /// A program, loaded when it is first needed: the verifier takes its time.
     #[track_caller]
     fn program(&mut self, name: &'static str) -> &mut Program {
-        let program = self.ebpf.program_mut(name).unwrap_or_else(|| panic!("no program `{name}`"));
-        if self.loaded.insert(name) {
-            let loaded = match program {
-                Program::Xdp(xdp) => xdp.load(),
-                Program::SchedClassifier(tc) => tc.load(),
-                other => panic!("`{name}` is of an unexpected kind: {other:?}"),
-            };
-            loaded.unwrap_or_else(|error| panic!("`{name}` does not load: {error}"));
-        }
-        program
+        load::load(&mut self.ebpf, name).unwrap_or_else(|error| panic!("{error:#}"));
+        self.ebpf.program_mut(name).expect("just loaded")
     }
 
     fn clear<K: Pod, V: Pod>(&mut self, name: &str) {
@@ -187,7 +177,7 @@ impl Kernel {
     fn entries<K: Pod, N: Debug>(&self, name: &str, key: impl Fn(K) -> N) -> Vec<(String, String)> {
         let table = HashMap::<_, K, FlowWords>::try_from(self.ebpf.map(name).unwrap()).unwrap();
         let entry = |(bytes, words): (K, FlowWords)| {
-            // SAFETY: a flow is 144 bytes aligned to eight, of which any are one.
+            // SAFETY: a flow is these words, of which any are one.
             let flow = unsafe { mem::transmute::<FlowWords, Flow>(words) };
             (State::key(name, &key(bytes)), State::flow(&flow))
         };

@@ -13,10 +13,11 @@ use std::net::{IpAddr, SocketAddr};
 use integration_tests::{frames::Frame, pair::Family, prelude::bounded};
 use kernel::Kernel;
 use replica::Replica;
-use scenarios::{Exchange, Who};
+use scenarios::{Exchange, Shown, Who};
 use state::State;
 use tcp_observer_common::{
     abi::program,
+    conn::Note,
     counters::HookDirection::{self, Egress, Ingress},
     wire::Link,
 };
@@ -58,8 +59,15 @@ struct Twins {
 impl Twins {
     #[track_caller]
     fn new(local: &[IpAddr]) -> Self {
+        Self::with(local, false)
+    }
+
+    /// The same; with `keeps_all`, flows begin with any segment.
+    #[track_caller]
+    fn with(local: &[IpAddr], keeps_all: bool) -> Self {
+        let (kernel, replica) = (Kernel::load(keeps_all), Replica::new(keeps_all));
         // Not so early that a time could be taken for "never".
-        let mut twins = Self { kernel: Kernel::load(), replica: Replica::new(), now_ns: 5_000_000_000 };
+        let mut twins = Self { kernel, replica, now_ns: 5_000_000_000 };
         twins.pass(0);
         twins.begin_anew(local);
         twins
@@ -102,10 +110,11 @@ fn ends(family: Family, n: u16) -> (SocketAddr, SocketAddr) {
 #[track_caller]
 fn play(twins: &mut Twins, hooks: [Hook; 2], inside: Who, family: Family, wrap: fn(Frame) -> Frame) {
     let [ingress, egress] = hooks;
-    for (n, Exchange { name, segments }) in scenarios::all().into_iter().enumerate() {
+    for (n, Exchange { name, segments, .. }) in scenarios::all().into_iter().enumerate() {
         let (client, server) = ends(family, n as u16);
-        for (from, frame) in scenarios::frames(&segments, client, server) {
+        for Shown { from, after_ns, frame } in scenarios::frames(&segments, client, server) {
             let hook = if from == inside { egress } else { ingress };
+            twins.pass(after_ns);
             twins.take(hook, &hook.bytes(&wrap(frame)), 1);
         }
         twins.assert_alike(&format!("`{name}` through {hooks:?} from inside {inside:?} over {family:?}"));
@@ -126,6 +135,59 @@ fn every_scenario_leaves_the_same_through_every_program() {
                 }
             }
         }
+    }
+}
+
+/// What a conversation is about is noted, as the conversation's author says.
+#[test]
+fn every_scenario_is_noted_for_what_it_is() {
+    let _bound = bounded();
+    let mut twins = Twins::new(&[]);
+    let mut missing = Vec::new();
+    for family in Family::BOTH {
+        for (n, Exchange { name, segments, notes }) in scenarios::all().into_iter().enumerate() {
+            let (client, server) = ends(family, n as u16);
+            let before = twins.kernel.counters();
+            for Shown { from, after_ns, frame } in scenarios::frames(&segments, client, server) {
+                twins.pass(after_ns);
+                twins.take(if from == Who::Client { TC_OUT } else { TC_IN }, &frame.bytes(), 1);
+            }
+            let after = twins.kernel.counters();
+            let counted = |note: &Note| after.notes[*note as usize] - before.notes[*note as usize];
+            let lacking: Vec<_> = notes.iter().filter(|note| counted(note) == 0).collect();
+            if !lacking.is_empty() {
+                let noted: Vec<_> = Note::ALL.iter().filter(|note| counted(note) > 0).collect();
+                missing.push(format!("`{name}` over {family:?} lacks {lacking:?}, has {noted:?}"));
+            }
+            let is_unreachable = notes.contains(&Note::Unreachable);
+            let unreachable = after.unreachable.iter().sum::<u64>() - before.unreachable.iter().sum::<u64>();
+            if (unreachable > 0) != is_unreachable {
+                missing.push(format!("`{name}` over {family:?} is unreachable {unreachable} times"));
+            }
+        }
+    }
+    twins.assert_alike("all");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// As in the replay of a capture: flows begin with any segment.
+#[test]
+fn an_observer_that_keeps_all_leaves_the_same() {
+    let _bound = bounded();
+    for hooks in [[XDP, TC_OUT], [TC_IN, TC_OUT], [L3_IN, L3_OUT]] {
+        let mut twins = Twins::with(&[], true);
+        for inside in [Who::Client, Who::Server] {
+            twins.begin_anew(&Family::BOTH.map(|family| family.host(1)));
+            for family in Family::BOTH {
+                play(&mut twins, hooks, inside, family, |frame| frame);
+            }
+        }
+        let (client, server) = ends(Family::V4, 1_000);
+        let frame = Frame::new(client, server, integration_tests::frames::RST, 5, 0);
+        let before = twins.kernel.state().flows.len();
+        twins.take(hooks[0], &hooks[0].bytes(&frame), 1);
+        twins.assert_alike("a RST alone");
+        assert_eq!(twins.kernel.state().flows.len(), before + 1, "a RST begins a flow");
     }
 }
 
@@ -169,9 +231,10 @@ fn copies_at_another_hook_are_told_alike() {
     let mut twins = Twins::new(&[]);
     for inside in [Who::Client, Who::Server] {
         twins.begin_anew(&[Family::V4.host(1)]);
-        for (n, Exchange { name, segments }) in scenarios::all().into_iter().enumerate() {
+        for (n, Exchange { name, segments, .. }) in scenarios::all().into_iter().enumerate() {
             let (client, server) = ends(Family::V4, n as u16);
-            for (from, frame) in scenarios::frames(&segments, client, server) {
+            for Shown { from, after_ns, frame } in scenarios::frames(&segments, client, server) {
+                twins.pass(after_ns);
                 let hooks = if from == inside { [TC_OUT, TC_IN] } else { [TC_IN, TC_OUT] };
                 for hook in hooks {
                     twins.take(hook, &frame.bytes(), 1);
@@ -188,7 +251,7 @@ fn super_packets_count_as_many_segments() {
     let (client, server) = ends(Family::V4, 0);
     let mut twins = Twins::new(&[client.ip()]);
     let opening = &scenarios::all()[0].segments;
-    for (from, frame) in scenarios::frames(opening, client, server) {
+    for Shown { from, frame, .. } in scenarios::frames(opening, client, server) {
         twins.take(if from == Who::Client { TC_OUT } else { TC_IN }, &frame.bytes(), 1);
     }
     let before = state::packets(&twins.kernel.counters());

@@ -10,15 +10,15 @@ use std::{
 
 use tcp_observer_common::{
     abi::map,
-    conn::{Flow, Word, WordCell},
+    conn::Flow,
     counters::{Counters, PORT_SLOTS, Skip, TableKind, place},
     flow::{Address, FlowKey, Ipv4, Ipv6},
     frame::Frame,
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    observer::{Family, Host, Refusal, Sighting, Table, Tap, observe},
+    observer::{Family, Host, Refusal, Sighting, Table, Tap, observe, observe_quote},
     sweep::sweep_entry,
-    wire::{self, Network},
+    wire::{self, Network, Parsed},
 };
 
 use crate::{Hook, kernel::FIRST_EPHEMERAL, state::State};
@@ -62,11 +62,13 @@ pub struct Replica {
     histograms: RefCell<Vec<Histogram>>,
     port_slots: RefCell<[u64; PORT_SLOTS]>,
     scratch: Flow,
+    keeps_all: bool,
 }
 
 impl Replica {
-    pub fn new() -> Self {
+    pub fn new(keeps_all: bool) -> Self {
         Self {
+            keeps_all,
             now_ns: Cell::new(0),
             flows4: MemoryTable::default(),
             half_open4: MemoryTable::default(),
@@ -108,15 +110,25 @@ impl Replica {
     fn observe(&self, hook: Hook, packet: &Packet<'_>) -> Result<(), Skip> {
         let tap = Tap::new(INTERFACE, hook.direction);
         match wire::network(packet, hook.link)? {
-            (Network::Ipv4, offset) => {
-                let (key, side, segment) = wire::segment4(packet, offset)?;
-                observe(self, &key, Sighting { side, segment: &segment, tap })
-            }
-            (Network::Ipv6, offset) => {
-                let (key, side, segment) = wire::segment6(packet, offset)?;
-                observe(self, &key, Sighting { side, segment: &segment, tap })
-            }
+            (Network::Ipv4, offset) => match wire::segment4(packet, offset) {
+                Ok(parsed) => self.take_segment(packet, &parsed, tap),
+                Err(Skip::NotTcp) => observe_quote(self, &wire::quote4(packet, offset)?),
+                Err(reason) => Err(reason),
+            },
+            (Network::Ipv6, offset) => match wire::segment6(packet, offset) {
+                Ok(parsed) => self.take_segment(packet, &parsed, tap),
+                Err(Skip::NotTcp) => observe_quote(self, &wire::quote6(packet, offset)?),
+                Err(reason) => Err(reason),
+            },
         }
+    }
+
+    fn take_segment<A: Address>(&self, packet: &Packet<'_>, parsed: &Parsed<A>, tap: Tap) -> Result<(), Skip>
+    where
+        Self: Family<A>,
+    {
+        let Parsed { key, side, segment, options } = parsed;
+        observe(self, key, Sighting { side: *side, segment, tap }, || wire::options(packet, *options))
     }
 
     pub fn sweep(&self) {
@@ -180,12 +192,16 @@ impl Host for Replica {
         self.now_ns.get()
     }
 
-    fn exchange(&self, word: &WordCell, current: Word, new: Word) -> bool {
-        let unchanged = word.0.get() == current.0;
+    fn exchange_bits(&self, cell: &Cell<u64>, current: u64, new: u64) -> bool {
+        let unchanged = cell.get() == current;
         if unchanged {
-            word.0.set(new.0);
+            cell.set(new);
         }
         unchanged
+    }
+
+    fn keeps_all(&self) -> bool {
+        self.keeps_all
     }
 
     fn add(&self, place: usize, amount: u64) {

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use tcp_observer_common::{
-    conn::Flow,
+    conn::{Flow, Note},
     counters::{Counters, Skip},
     histogram::Histogram,
 };
 
-/// Packets of one segment each that a program has accounted for: updates and skips.
+/// Packets of one segment each that a program has accounted for: updates, ICMP errors that ended an attempt, and skips.
 pub fn packets(counters: &Counters) -> u64 {
-    counters.segments.iter().flatten().sum::<u64>() + counters.skipped.iter().sum::<u64>()
+    let updates = counters.segments.iter().flatten().chain(&counters.unreachable);
+    updates.sum::<u64>() + counters.skipped.iter().sum::<u64>()
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,10 @@ impl State {
         for (reason, count) in Skip::ALL.iter().zip(counters.skipped) {
             lines.insert(format!("skipped {}", reason.label()), count.to_string());
         }
+        for (note, count) in Note::ALL.iter().zip(counters.notes) {
+            lines.insert(format!("noted {}", note.label()), count.to_string());
+        }
+        lines.insert("unreachable".into(), format!("{:?}", counters.unreachable));
         lines.insert("segments".into(), format!("{:?}", counters.segments));
         lines.insert("handshake_retransmits".into(), format!("{:?}", counters.handshake_retransmits));
         lines.insert("resets".into(), format!("{:?}", counters.resets));

@@ -174,7 +174,7 @@ impl Half {
         self.packets.set(self.packets.get().wrapping_add(u64::from(segment.wire_segments)));
     }
 
-    /// Counts a segment that belongs to the flow: all that the steady state needs beside [`Self::advance`].
+    /// Counts a segment that belongs to the flow: all that the steady state needs beside [`Self::advance_in_order`].
     #[inline(always)]
     pub fn count(&self, segment: &Segment, now_ns: u64) {
         self.sight(segment, now_ns);
@@ -183,14 +183,12 @@ impl Half {
         }
     }
 
-    /// Moves the highest numbers forward. They never go back; what a liar sends ahead cannot close a flow, since a
-    /// RST or FIN is also held against what its receiver has said.
+    /// Moves the numbers forward by data, or an ACK, that stands where the last segment ended. The acknowledged one never
+    /// goes back; what a liar sends ahead cannot close a flow, since a RST or FIN is also held against what its receiver
+    /// has said.
     #[inline(always)]
-    pub fn advance(&self, segment: &Segment) {
-        let end = segment.end();
-        if end.after(self.next_seq.get()) {
-            self.next_seq.set(end);
-        }
+    pub fn advance_in_order(&self, segment: &Segment) {
+        self.next_seq.set(segment.seq.plus(segment.payload_bytes));
         if segment.ack.after(self.acked.get()) {
             self.acked.set(segment.ack);
         }

@@ -204,6 +204,15 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
             {
                 Verdict::accept(word, Note::FramesDoubled)
             }
+            // An ICMP error did not end the attempt after all, as it need not
+            // (<https://www.rfc-editor.org/rfc/rfc1122#page-103>).
+            SegmentKind::Syn
+                if matches!(word.outcome(), Outcome::Unreachable)
+                    && word.has_of(Mark::IsnSeen, from)
+                    && segment.seq == sent.sender.isn.get() =>
+            {
+                Verdict::accept(handshake::begun_by_syn(word).with(Mark::SynRepeated), Note::SynRepeated)
+            }
             SegmentKind::Syn => Verdict::reincarnate(Note::TupleReused),
             SegmentKind::Rst => Verdict::accept(word.with_of(Mark::RstSent, from), Note::ResetAfterClose),
             SegmentKind::SynAck | SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {

@@ -4,7 +4,7 @@
 //! the header's, never the buffer's, so that Ethernet padding is not payload; a length field of zero means a
 //! super-packet beyond 64 KiB (BIG TCP) or one that a network card will cut up, and the buffer's length counts.
 
-use super::{Network, forget_offset, load_bytes, load_u16, load_word};
+use super::{Network, forget_offset, load_bytes, load_u16, load_words};
 use crate::{
     counters::Skip,
     flow::{Ipv4, Ipv6},
@@ -50,11 +50,11 @@ pub(super) fn v4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
     if version_and_length >> 4 != 4 || header_bytes < V4_HEADER_BYTES {
         return Err(Skip::BadHeader);
     }
-    let total_bytes = usize::from(load_u16(frame, offset + 2)?);
-    let fragment = load_u16(frame, offset + 6)?;
-    let [_, protocol] = load_bytes(frame, offset + 8)?;
-    let source = [load_word(frame, offset + 12)?];
-    let destination = [load_word(frame, offset + 16)?];
+    let [first, second, third, source, destination] = load_words(frame, offset)?;
+    let total_bytes = usize::from(u32::from_be(first) as u16);
+    let fragment = u32::from_be(second) as u16;
+    let [_, protocol, _, _] = third.to_ne_bytes();
+    let (source, destination) = ([source], [destination]);
     if protocol != PROTOCOL_TCP {
         return Err(Skip::NotTcp);
     }
@@ -82,16 +82,16 @@ pub(super) fn v6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
     if load_bytes(frame, offset)?[0] >> 4 != 6 {
         return Err(Skip::BadHeader);
     }
-    let stated_bytes = usize::from(load_u16(frame, offset + 4)?);
-    let source = address(frame, offset + 8)?;
-    let destination = address(frame, offset + 24)?;
+    let [_, second, s0, s1, s2, s3, d0, d1, d2, d3] = load_words(frame, offset)?;
+    let stated_bytes = usize::from((u32::from_be(second) >> 16) as u16);
+    let [_, _, mut next_header, _] = second.to_ne_bytes();
+    let (source, destination) = ([s0, s1, s2, s3], [d0, d1, d2, d3]);
     let available_bytes = frame.len().saturating_sub(offset + V6_HEADER_BYTES);
     // Zero: a jumbogram (RFC 2675), or Linux's BIG TCP with or without the hop-by-hop option that says so.
     let stated_bytes = if stated_bytes == 0 { available_bytes } else { stated_bytes };
     if stated_bytes > available_bytes {
         return Err(Skip::Truncated);
     }
-    let [mut next_header, _] = load_bytes(frame, offset + 6)?;
     let mut extension_bytes = 0;
     let mut extensions = 0;
     while next_header != PROTOCOL_TCP {
@@ -132,10 +132,5 @@ pub(super) fn v6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
 
 #[inline(always)]
 pub(super) fn address<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Ipv6, Skip> {
-    Ok([
-        load_word(frame, offset)?,
-        load_word(frame, offset + 4)?,
-        load_word(frame, offset + 8)?,
-        load_word(frame, offset + 12)?,
-    ])
+    load_words(frame, offset)
 }

@@ -105,6 +105,12 @@ fn load_u32<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<u32, Skip> {
     frame.load(offset).map(u32::from_be_bytes).ok_or(Skip::Truncated)
 }
 
+/// Words in a row, left in network order.
+#[inline(always)]
+fn load_words<F: Frame + ?Sized, const N: usize>(frame: &F, offset: usize) -> Result<[u32; N], Skip> {
+    frame.load_words(offset).ok_or(Skip::Truncated)
+}
+
 /// An address word, left in network order.
 #[inline(always)]
 fn load_word<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<u32, Skip> {

@@ -1,6 +1,6 @@
 //! The TCP header (<https://www.rfc-editor.org/rfc/rfc9293#section-3.1>).
 
-use super::{load_bytes, load_u16, load_u32};
+use super::{load_u16, load_words};
 use crate::{
     counters::Skip,
     frame::Frame,
@@ -25,13 +25,11 @@ pub(super) fn segment<F: Frame + ?Sized>(
     offset: usize,
     bytes: u32,
 ) -> Result<(u16, u16, Segment, OptionsSpan), Skip> {
-    let source_port = load_u16(frame, offset)?;
-    let destination_port = load_u16(frame, offset + 2)?;
-    let seq = SeqNum(load_u32(frame, offset + 4)?);
-    let ack = SeqNum(load_u32(frame, offset + 8)?);
-    let [data_offset, flags] = load_bytes(frame, offset + 12)?;
+    let [ports, seq, ack, fourth] = load_words(frame, offset)?.map(u32::from_be);
+    let (source_port, destination_port) = ((ports >> 16) as u16, ports as u16);
+    let (seq, ack) = (SeqNum(seq), SeqNum(ack));
+    let (data_offset, flags, window) = ((fourth >> 24) as u8, (fourth >> 16) as u8, fourth as u16);
     let header_bytes = usize::from(data_offset >> 4) * 4;
-    let window = load_u16(frame, offset + 14)?;
     if header_bytes < HEADER_BYTES || (header_bytes as u32) > bytes {
         return Err(Skip::BadHeader);
     }

@@ -92,7 +92,7 @@ fn the_second_error_for_one_attempt_counts_nothing() {
 }
 
 #[test]
-fn the_next_syn_is_another_attempt() {
+fn the_same_syn_again_goes_on_with_the_attempt() {
     let talk = Talk::new();
     let (client, server) = talk.peers();
     client.syn(1000);
@@ -100,9 +100,30 @@ fn the_next_syn_is_another_attempt() {
     talk.wait(SECOND);
     client.syn(1000);
     talk.expect(SynSent, Listen);
-    talk.expect_notes([Note::TupleReused]);
+    talk.expect_notes([Note::SynRepeated, Note::Unreachable]);
+    // The error once more: still one attempt.
+    assert_eq!(talk.quote(&client, 1000, Unreachable::Host), Ok(()));
+    assert_eq!(talk.all_attempts(), 1);
+    talk.wait(2 * SECOND);
+    client.syn(1000);
     server.syn_ack(5000, 1001);
     client.ack(1001, 5001);
+    talk.expect_outcome(Outcome::Completed);
+    assert_eq!(talk.flow().story.unreachable(), Some(Unreachable::Host));
+}
+
+#[test]
+fn another_syn_is_another_attempt() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    assert_eq!(talk.quote(&client, 1000, Unreachable::Host), Ok(()));
+    talk.wait(SECOND);
+    client.syn(9000);
+    talk.expect(SynSent, Listen);
+    talk.expect_notes([Note::TupleReused]);
+    server.syn_ack(5000, 9001);
+    client.ack(9001, 5001);
     talk.expect_outcome(Outcome::Completed);
     assert_eq!(talk.flow().story.unreachable(), None);
     assert_eq!(talk.all_attempts(), 2);

@@ -2,7 +2,7 @@
 //! loaded when it is first needed, so that one which this kernel refuses costs nothing where it is not used.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     fs,
     os::fd::{AsFd, OwnedFd},
     path::Path,
@@ -25,10 +25,9 @@ use crate::agent::Options;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcp-observer-ebpf"));
 
-/// The object with its maps, and which of its programs are loaded.
+/// The object with its maps and programs.
 pub struct Programs {
     ebpf: Ebpf,
-    loaded: HashSet<&'static str>,
 }
 
 impl Programs {
@@ -47,7 +46,7 @@ impl Programs {
             .map_max_entries(map::HALF_OPEN_IPV6, options.max_half_open)
             .load(OBJECT)
             .context("cannot create the kernel maps")?;
-        Ok(Self { ebpf, loaded: HashSet::new() })
+        Ok(Self { ebpf })
     }
 
     /// Writes what the programs and other processes read: who made the maps, and the ports worth a counter.
@@ -131,7 +130,7 @@ impl Programs {
     /// # Errors
     /// When the kernel refuses it.
     pub fn tc(&mut self, name: &'static str) -> anyhow::Result<&mut SchedClassifier> {
-        self.load(name)?;
+        load(&mut self.ebpf, name)?;
         Ok(program_of(&mut self.ebpf, name)?.try_into()?)
     }
 
@@ -140,35 +139,8 @@ impl Programs {
     /// # Errors
     /// When the kernel refuses it: before 5.18, for the buffer's length (`bpf_xdp_get_buff_len`) and multi-buffer support.
     pub fn xdp(&mut self, name: &'static str) -> anyhow::Result<&mut Xdp> {
-        self.load(name)?;
+        load(&mut self.ebpf, name)?;
         Ok(program_of(&mut self.ebpf, name)?.try_into()?)
-    }
-
-    /// Loads a program, and before an entry the program that it hands over to.
-    fn load(&mut self, name: &'static str) -> anyhow::Result<()> {
-        if self.loaded.contains(name) {
-            return Ok(());
-        }
-        let hand_over = longer_way(name);
-        if let Some((_, unsteady)) = hand_over {
-            self.load(unsteady)?;
-        }
-        match program_of(&mut self.ebpf, name)? {
-            Program::Xdp(xdp) => xdp.load(),
-            Program::SchedClassifier(tc) => tc.load(),
-            _ => bail!("kernel program `{name}` is of another kind; rebuild with `cargo xtask build`"),
-        }
-        .map_err(|error| refusal(name, error))?;
-        self.loaded.insert(name);
-        // An array of programs takes its kind from the first program that uses it: the entry is loaded by now.
-        if let Some((array, unsteady)) = hand_over {
-            let fd = program_of(&mut self.ebpf, unsteady)?.fd()?.try_clone()?;
-            let map = self.ebpf.map_mut(array).with_context(|| format!("the kernel programs have no map `{array}`"))?;
-            ProgramArray::try_from(map)?
-                .set(0, &fd, 0)
-                .with_context(|| format!("cannot put `{unsteady}` into map `{array}`"))?;
-        }
-        Ok(())
     }
 
     /// The sweep, loaded: a descriptor that outlives this value.
@@ -182,8 +154,8 @@ impl Programs {
 
     /// What the kernel says of each loaded program.
     pub fn infos(&self) -> BTreeMap<String, ProgramInfo> {
-        let loaded = self.ebpf.programs().filter(|(name, _)| self.loaded.contains(name));
-        loaded.filter_map(|(name, program)| Some((name.to_owned(), program.info().ok()?))).collect()
+        let programs = self.ebpf.programs();
+        programs.filter_map(|(name, program)| Some((name.to_owned(), program.info().ok()?))).collect()
     }
 
     /// The log of the kernel programs, if they have one.
@@ -197,6 +169,31 @@ impl Programs {
 /// Whether this binary carries its kernel programs.
 pub fn is_built() -> bool {
     !OBJECT.is_empty()
+}
+
+/// Loads a program of the object unless it is loaded, and with an entry the program that it hands over to.
+///
+/// # Errors
+/// When the kernel refuses one of them.
+pub fn load(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<()> {
+    let program = program_of(ebpf, name)?;
+    if program.fd().is_ok() {
+        return Ok(());
+    }
+    match program {
+        Program::Xdp(xdp) => xdp.load(),
+        Program::SchedClassifier(tc) => tc.load(),
+        _ => bail!("kernel program `{name}` is of another kind; rebuild with `cargo xtask build`"),
+    }
+    .map_err(|error| refusal(name, error))?;
+    // An array of programs takes its kind from the first program that uses it: the entry is loaded by now.
+    let Some((array, unsteady)) = longer_way(name) else {
+        return Ok(());
+    };
+    load(ebpf, unsteady)?;
+    let fd = program_of(ebpf, unsteady)?.fd()?.try_clone()?;
+    let map = ebpf.map_mut(array).with_context(|| format!("the kernel programs have no map `{array}`"))?;
+    ProgramArray::try_from(map)?.set(0, &fd, 0).with_context(|| format!("cannot put `{unsteady}` into map `{array}`"))
 }
 
 fn program_of<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut Program> {
