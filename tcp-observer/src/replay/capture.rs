@@ -67,6 +67,8 @@ impl Frame for Packet<'_> {
 pub struct Captured<'a> {
     /// `None` where there is no time stamp.
     pub unix_ns: Option<u64>,
+    /// Whether time stamps are finer than microseconds.
+    pub has_nanoseconds: bool,
     /// The file's interfaces, counted from one.
     pub interface: u32,
     /// `None` for one that cannot be read.
@@ -150,9 +152,9 @@ impl Capture {
                         if link.is_none() {
                             *self.unknown.entry(seen.link).or_default() += 1;
                         }
-                        let Seen { interface, unix_ns, packet, .. } = seen;
+                        let Seen { interface, unix_ns, has_nanoseconds, packet, .. } = seen;
                         let interface = interface.saturating_add(1);
-                        take(Captured { unix_ns, interface, link, packet }).map_err(Stop::Refused)?;
+                        take(Captured { unix_ns, has_nanoseconds, interface, link, packet }).map_err(Stop::Refused)?;
                     }
                     self.records.consume_noshift(size);
                     continue;
@@ -204,11 +206,12 @@ impl Format {
         match (self, block) {
             (Self::Pcap(header), PcapBlockOwned::LegacyHeader(read)) => *header = read,
             (Self::Pcap(header), PcapBlockOwned::Legacy(record)) => {
-                let unix_ns = timestamp::unix_ns(record.ts_sec, record.ts_usec, header.is_nanosecond_precision());
+                let has_nanoseconds = header.is_nanosecond_precision();
+                let unix_ns = timestamp::unix_ns(record.ts_sec, record.ts_usec, has_nanoseconds);
                 // The upper bits hold the length of the frame check sequence.
                 let link = header.network.0 as u16;
                 let packet = Packet::new(record.data, record.origlen);
-                return Ok(Some(Seen { interface: 0, link, unix_ns: Some(unix_ns), packet }));
+                return Ok(Some(Seen { interface: 0, link, unix_ns: Some(unix_ns), has_nanoseconds, packet }));
             }
             (Self::PcapNg(section), PcapBlockOwned::NG(block)) => return section.take(&block),
             (Self::Pcap(_), PcapBlockOwned::NG(_))
