@@ -104,7 +104,7 @@ impl Capture {
     pub fn open(input: &Input, progress: &Rc<Progress>) -> anyhow::Result<Self> {
         let mut opened = input.open(progress)?;
         let mut head = Vec::new();
-        let read = opened.reader.by_ref().take(BUFFER_BYTES as u64).read_to_end(&mut head);
+        let read = read_head(&mut opened.reader, &mut head);
         if opened.damage.get().is_none() {
             read.with_context(|| format!("cannot read {input}"))?;
         }
@@ -241,6 +241,20 @@ impl Format {
             }
         }
     }
+}
+
+/// Reads the file header or the first block, and no more: what another program writes as it captures must not wait for
+/// what comes after.
+fn read_head(reader: &mut impl io::Read, head: &mut Vec<u8>) -> io::Result<()> {
+    const PCAP_HEADER_BYTES: u64 = 24;
+    reader.take(PCAP_HEADER_BYTES).read_to_end(head)?;
+    if head.starts_with(&SECTION_MAGIC)
+        && let Some(bytes) = Format::PcapNg(Section::default()).record_bytes(head)
+    {
+        let rest = bytes.min(BUFFER_BYTES as u64).saturating_sub(head.len() as u64);
+        reader.take(rest).read_to_end(head)?;
+    }
+    Ok(())
 }
 
 /// What a file is that is no capture, and what to do about it; `None` where it begins like a capture.
