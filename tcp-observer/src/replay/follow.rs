@@ -33,6 +33,9 @@ use crate::snapshot::Key;
 /// flows that have come to another end do not pile up.
 const AHEAD_NS: u64 = 30_000_000_000;
 
+/// What the change of state says already.
+const SAID_BY_STATES: [Note; 3] = [Note::Nothing, Note::SynAnswered, Note::Completed];
+
 /// Something that happened to a flow.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -249,8 +252,8 @@ impl Follower {
             self.wait(id, flow, moment.now_ns);
         }
         let seen = self.seen(id, after.side_of(from), from, &segment);
-        let notes: Vec<_> =
-            Note::ALL.iter().copied().filter(|note| notes & note.bit() != 0 && !note.is_ordinary()).collect();
+        let is_told = |note: &Note| notes & note.bit() != 0 && !SAID_BY_STATES.contains(note);
+        let notes: Vec<_> = Note::ALL.iter().copied().filter(is_told).collect();
         if notes.is_empty() && before.is_some_and(|before| !is_changed(before, after)) {
             return;
         }
