@@ -90,8 +90,9 @@ fn time_wait_ns(word: Word, role: Role, limits: &Limits) -> u64 {
 
 #[inline(always)]
 fn time_wait_over(word: Word, role: Role, waited_ns: u64, limits: &Limits) -> Word {
+    let lasts_ns = time_wait_ns(word, role, limits);
     match word.state(role) {
-        State::TimeWait if waited_ns > time_wait_ns(word, role, limits) => word.with_state(role, State::Closed),
+        State::TimeWait if waited_ns > lasts_ns => word.with_state(role, State::Closed),
         _ => word,
     }
 }

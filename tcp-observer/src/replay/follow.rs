@@ -146,7 +146,7 @@ impl Id {
 }
 
 /// A flow of a capture: its key, and the VLANs it is in.
-pub type Tagged = (Tags, Id);
+pub(super) type Tagged = (Tags, Id);
 
 /// What is kept of a flow besides its record.
 #[derive(Clone, Copy, Debug, Default)]
@@ -204,7 +204,7 @@ struct Told {
 
 /// When something happens.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub(super) struct Moment {
     /// By the clock of the flows' own times.
     pub now_ns: u64,
     pub unix_ns: u64,
@@ -222,7 +222,7 @@ struct Change {
 
 /// Makes events of what the core tells.
 #[derive(Debug, Default)]
-pub struct Follower {
+pub(super) struct Follower {
     pub has_nanoseconds: Cell<bool>,
     told: Cell<Option<Told>>,
     living: RefCell<HashMap<Tagged, Living>>,
