@@ -8,7 +8,7 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 use ipnet::IpNet;
 use tcp_observer_common::conn::{Locality, Note, Phase, State};
 
-use crate::snapshot::{ConnState, Endpoint, FlowRecord};
+use crate::snapshot::{ConnState, FlowRecord};
 
 /// What flows must be like.
 #[derive(Clone, Debug, Default)]
@@ -31,19 +31,22 @@ pub struct Filter {
 impl Filter {
     /// Whether the flow is asked for, at this moment.
     pub fn matches(&self, flow: &FlowRecord, now_unix_ns: u64) -> bool {
-        let endpoints = [&flow.originator, &flow.responder];
         let has_state = |set: &StateSet| flow.counted_endpoints().any(|endpoint| set.contains(endpoint.state));
-        let has_port = |port: &u16| endpoints.iter().any(|endpoint| endpoint.port == *port);
-        let has_addr = |prefix: &Prefix| endpoints.iter().any(|endpoint| prefix.contains(endpoint));
+        let endpoints = [&flow.originator, &flow.responder].map(|endpoint| (endpoint.addr, endpoint.port));
         any(&self.states, has_state)
             && any(&self.phases, |phase| *phase == flow.phase)
-            && any(&self.roles, |role| Some(*role) == flow.role)
-            && any(&self.ports, has_port)
-            && any(&self.addrs, has_addr)
+            && self.is_between(endpoints, flow.role)
             && any(&self.interfaces, |name| flow.interface.as_deref() == Some(name))
             && any(&self.notes, |note| flow.notes.has(*note))
             && any(&self.conn_states, |state| *state == flow.conn_state())
             && self.older_than.is_none_or(|age| u128::from(flow.age_ns(now_unix_ns)) >= age.as_nanos())
+    }
+
+    /// Whether these endpoints and this role are asked for: what does not change while a flow lives.
+    pub fn is_between(&self, endpoints: [(IpAddr, u16); 2], role: Option<Locality>) -> bool {
+        let has_port = |wanted: &u16| endpoints.iter().any(|(_, port)| port == wanted);
+        let has_addr = |prefix: &Prefix| endpoints.iter().any(|(addr, _)| prefix.0.contains(addr));
+        any(&self.roles, |wanted| Some(*wanted) == role) && any(&self.ports, has_port) && any(&self.addrs, has_addr)
     }
 }
 
@@ -130,12 +133,6 @@ fn nameable_states() -> impl Iterator<Item = State> {
 /// An address or a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix(pub IpNet);
-
-impl Prefix {
-    fn contains(&self, endpoint: &Endpoint) -> bool {
-        self.0.contains(&endpoint.addr)
-    }
-}
 
 impl FromStr for Prefix {
     type Err = String;

@@ -28,6 +28,25 @@ impl Flow {
         }
     }
 
+    /// The last moment at which the flow is as it is now if nothing more is seen of it; `None` where silence changes
+    /// nothing any more.
+    pub fn unchanged_until_ns(&self, limits: &Limits) -> Option<u64> {
+        let word = Word(self.word.0.get());
+        match word.phase() {
+            Phase::Closed => None,
+            Phase::TimeWait => {
+                let ends = |role| {
+                    let waits = matches!(word.state(role), State::TimeWait);
+                    waits.then(|| self.times.changed_ns.get().saturating_add(time_wait_ns(word, role, limits)))
+                };
+                [Role::Originator, Role::Responder].into_iter().filter_map(ends).min()
+            }
+            phase @ (Phase::HalfOpen | Phase::Established | Phase::HalfClosed | Phase::Closing) => {
+                Some(self.last_seen_ns().saturating_add(patience_ns(word, phase, limits)))
+            }
+        }
+    }
+
     /// Whether a flow that is over has been shown long enough.
     #[inline(always)]
     pub fn has_lingered(&self, now_ns: u64, limits: &Limits) -> bool {
@@ -65,8 +84,13 @@ fn half_closed_ns(word: Word, limits: &Limits) -> u64 {
 }
 
 #[inline(always)]
+fn time_wait_ns(word: Word, role: Role, limits: &Limits) -> u64 {
+    if word.has_of(Mark::Local, role) { limits.local_time_wait_ns } else { limits.remote_time_wait_ns }
+}
+
+#[inline(always)]
 fn time_wait_over(word: Word, role: Role, waited_ns: u64, limits: &Limits) -> Word {
-    let lasts_ns = if word.has_of(Mark::Local, role) { limits.local_time_wait_ns } else { limits.remote_time_wait_ns };
+    let lasts_ns = time_wait_ns(word, role, limits);
     match word.state(role) {
         State::TimeWait if waited_ns > lasts_ns => word.with_state(role, State::Closed),
         _ => word,
@@ -80,5 +104,39 @@ pub(super) fn given_up(word: Word) -> Word {
     match word.outcome() {
         Outcome::InProgress => word.with_outcome(Outcome::TimedOut),
         _ => word.with_close(word.initiator(), How::Timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both endpoints local, and neither: the two limits of TIME-WAIT.
+    #[test]
+    fn silence_changes_a_flow_right_after_the_last_moment_at_which_it_is_unchanged() {
+        let limits = Limits { local_time_wait_ns: 7, remote_time_wait_ns: 5, ..Limits::DEFAULT };
+        for local in 0..4_u64 {
+            for &outcome in Outcome::ALL {
+                for (&originator, &responder) in
+                    State::ALL.iter().flat_map(|one| State::ALL.iter().map(move |other| (one, other)))
+                {
+                    let word = Word(local << Mark::Local as u32)
+                        .with_outcome(outcome)
+                        .with_state(Role::Originator, originator)
+                        .with_state(Role::Responder, responder);
+                    let flow = Flow::default();
+                    flow.word.0.set(word.0);
+                    flow.low.last_seen_ns.set(1_000);
+                    flow.times.changed_ns.set(900);
+                    match flow.unchanged_until_ns(&limits) {
+                        Some(until_ns) => {
+                            assert_eq!(flow.settled_at(until_ns, &limits), word, "{word:?}");
+                            assert_ne!(flow.settled_at(until_ns + 1, &limits), word, "{word:?}");
+                        }
+                        None => assert_eq!(flow.settled_at(u64::MAX, &limits), word, "{word:?}"),
+                    }
+                }
+            }
+        }
     }
 }

@@ -213,9 +213,10 @@ pub struct Judged {
     pub next_seq: SeqNum,
 }
 
-/// Adds to a flow's story what a segment says, before its half is written.
+/// Adds to a flow's story what a segment says, before its half is written. The notes of this segment come back, as a
+/// set of their bits.
 #[inline(always)]
-pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) {
+pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -> u64 {
     let Judged { word, from, .. } = judged;
     let (half, peer) = (flow.half(word.side_of(from)), flow.half(word.side_of(from.opposite())));
     half.note_completeness(segment);
@@ -227,6 +228,7 @@ pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) {
     if notes != 0 {
         story.add(host, notes);
     }
+    notes
 }
 
 /// The letters of one segment: first what it is, then a zero window, then a retransmission.

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::select::{FLAGS, SelectArgs};
+use super::select::{FLAGS, FLAGS_OF_A_MOMENT, SelectArgs};
 use crate::{
     exit::Failure,
     filter::Prefix,
-    output::{self, summary},
+    output::{self, follow, summary},
     replay::{Input, Options},
 };
 
@@ -28,6 +28,12 @@ pub struct ReplayArgs {
     /// flow is kept for it once it has ended
     #[arg(long, conflicts_with_all = FLAGS)]
     pub summary: bool,
+
+    /// Show what happens to flows instead, a line for each change of state and for what is unusual, when it happens: as
+    /// text in tcpdump's notation (with -o wide the date on each line), or with -o json. --role, --port, --addr and
+    /// --limit choose among the events
+    #[arg(long, conflicts_with = "summary", conflicts_with_all = FLAGS_OF_A_MOMENT)]
+    pub follow: bool,
 
     /// Address or prefix that is local; repeats. Without any, records leave open what is local
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
@@ -62,6 +68,22 @@ impl ReplayArgs {
             (true, output::Format::Json) => Ok(Some(summary::Format::Json)),
             (true, output::Format::Wide | output::Format::Csv) => {
                 Err(Failure::usage("a summary is written as text, or with `-o json`"))
+            }
+        }
+    }
+
+    /// How events are written, where they are asked for.
+    ///
+    /// # Errors
+    /// When they are to be written in a way that only flows are.
+    pub fn follow_format(&self) -> anyhow::Result<Option<follow::Format>> {
+        match (self.follow, self.output) {
+            (false, _) => Ok(None),
+            (true, output::Format::Table) => Ok(Some(follow::Format::Text)),
+            (true, output::Format::Wide) => Ok(Some(follow::Format::Dated)),
+            (true, output::Format::Json) => Ok(Some(follow::Format::Json)),
+            (true, output::Format::Csv) => {
+                Err(Failure::usage("events are written as text (with `-o wide` dated), or with `-o json`"))
             }
         }
     }

@@ -30,6 +30,9 @@ pub const FLAGS: [&str; 11] = [
     "limit",
 ];
 
+/// Those that go by what a flow is at one moment, or by all flows: nothing that happens to a flow can be chosen so.
+pub const FLAGS_OF_A_MOMENT: [&str; 5] = ["states", "phases", "interfaces", "older_than", "sort"];
+
 /// Values of one flag are alternatives, flags combine with and.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Which flows")]

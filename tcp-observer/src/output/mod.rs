@@ -1,9 +1,10 @@
 //! What is made of a snapshot: metrics for Prometheus, tables for people, JSON and CSV for programs, a summary.
 //!
 //! Architecture invariant: outputs are functions of a [`Snapshot`](crate::snapshot::Snapshot) and cannot tell the
-//! kernel from a capture.
+//! kernel from a capture. What happens between two snapshots only a capture tells: [`follow`] writes that.
 
 pub mod csv;
+pub mod follow;
 pub mod http;
 mod human;
 pub mod json;

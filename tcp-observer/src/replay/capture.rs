@@ -67,6 +67,8 @@ impl Frame for Packet<'_> {
 pub struct Captured<'a> {
     /// `None` where there is no time stamp.
     pub unix_ns: Option<u64>,
+    /// Whether time stamps are finer than microseconds.
+    pub has_nanoseconds: bool,
     /// The file's interfaces, counted from one.
     pub interface: u32,
     /// `None` for one that cannot be read.
@@ -102,7 +104,7 @@ impl Capture {
     pub fn open(input: &Input, progress: &Rc<Progress>) -> anyhow::Result<Self> {
         let mut opened = input.open(progress)?;
         let mut head = Vec::new();
-        let read = opened.reader.by_ref().take(BUFFER_BYTES as u64).read_to_end(&mut head);
+        let read = read_head(&mut opened.reader, &mut head);
         if opened.damage.get().is_none() {
             read.with_context(|| format!("cannot read {input}"))?;
         }
@@ -150,9 +152,9 @@ impl Capture {
                         if link.is_none() {
                             *self.unknown.entry(seen.link).or_default() += 1;
                         }
-                        let Seen { interface, unix_ns, packet, .. } = seen;
+                        let Seen { interface, unix_ns, has_nanoseconds, packet, .. } = seen;
                         let interface = interface.saturating_add(1);
-                        take(Captured { unix_ns, interface, link, packet }).map_err(Stop::Refused)?;
+                        take(Captured { unix_ns, has_nanoseconds, interface, link, packet }).map_err(Stop::Refused)?;
                     }
                     self.records.consume_noshift(size);
                     continue;
@@ -204,11 +206,12 @@ impl Format {
         match (self, block) {
             (Self::Pcap(header), PcapBlockOwned::LegacyHeader(read)) => *header = read,
             (Self::Pcap(header), PcapBlockOwned::Legacy(record)) => {
-                let unix_ns = timestamp::unix_ns(record.ts_sec, record.ts_usec, header.is_nanosecond_precision());
+                let has_nanoseconds = header.is_nanosecond_precision();
+                let unix_ns = timestamp::unix_ns(record.ts_sec, record.ts_usec, has_nanoseconds);
                 // The upper bits hold the length of the frame check sequence.
                 let link = header.network.0 as u16;
                 let packet = Packet::new(record.data, record.origlen);
-                return Ok(Some(Seen { interface: 0, link, unix_ns: Some(unix_ns), packet }));
+                return Ok(Some(Seen { interface: 0, link, unix_ns: Some(unix_ns), has_nanoseconds, packet }));
             }
             (Self::PcapNg(section), PcapBlockOwned::NG(block)) => return section.take(&block),
             (Self::Pcap(_), PcapBlockOwned::NG(_))
@@ -238,6 +241,20 @@ impl Format {
             }
         }
     }
+}
+
+/// Reads the file header or the first block, and no more: what another program writes as it captures must not wait for
+/// what comes after.
+fn read_head(reader: &mut impl io::Read, head: &mut Vec<u8>) -> io::Result<()> {
+    const PCAP_HEADER_BYTES: u64 = 24;
+    reader.take(PCAP_HEADER_BYTES).read_to_end(head)?;
+    if head.starts_with(&SECTION_MAGIC)
+        && let Some(bytes) = Format::PcapNg(Section::default()).record_bytes(head)
+    {
+        let rest = bytes.min(BUFFER_BYTES as u64).saturating_sub(head.len() as u64);
+        reader.take(rest).read_to_end(head)?;
+    }
+    Ok(())
 }
 
 /// What a file is that is no capture, and what to do about it; `None` where it begins like a capture.

@@ -14,19 +14,21 @@ use std::{
 
 use ipnet::IpNet;
 use tcp_observer_common::{
-    conn::{Flow, Outcome, Role, State},
+    conn::{Flow, Judged, Outcome, Phase, Role, State, tell},
     counters::{Counters, HookDirection, PORT_SLOTS, Skip, TableKind, place},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    observer::{Family, Host, Sighting, Tap, observe, observe_quote},
+    observer::{Family, Host, Sighting, Table as _, Tap, observe, observe_quote},
+    segment::Segment,
     sweep::sweep_entry,
-    wire::{self, Network, Parsed},
+    wire::{self, Network, Parsed, Quote},
 };
 
 use super::{
     capture::{Captured, Packet},
     finished::Finished,
+    follow::{self, Cause, Event, Follower, Id},
     link::{self, Tags},
     schedule::Schedule,
     table::{Entries, Tables, View},
@@ -50,6 +52,8 @@ pub struct Replayer {
     schedule: Schedule,
     ipv4: Tables<Ipv4>,
     ipv6: Tables<Ipv6>,
+    /// Who wants to know what happens to flows, besides what became of them.
+    follower: Option<Box<Follower>>,
     /// What has left its table and was not handed over yet.
     finished: RefCell<Vec<Finished>>,
     counters: RefCell<Counters>,
@@ -67,6 +71,7 @@ impl Replayer {
             schedule: Schedule::default(),
             ipv4: Tables::default(),
             ipv6: Tables::default(),
+            follower: None,
             finished: RefCell::default(),
             counters: RefCell::new(Counters::ZERO),
             handshakes: RefCell::new(vec![Histogram::default(); HISTOGRAMS as usize]),
@@ -75,15 +80,25 @@ impl Replayer {
         }
     }
 
+    /// One that makes events as well.
+    pub fn following(local: Vec<IpNet>) -> Self {
+        Self { follower: Some(Box::default()), ..Self::new(local) }
+    }
+
     /// Takes one packet in, after what the time until then has ended.
     pub fn take(&mut self, captured: Captured<'_>) {
         // A packet without a time stamp belongs to the moment before.
         let now_ns = captured.unix_ns.map_or(self.clock_ns.get(), |ns| ns.saturating_add_signed(EPOCH_NS));
         while let Some(due) = self.schedule.due(now_ns) {
+            self.end_silent(due.now_ns);
             self.clock_ns.set(due.now_ns);
             self.sweep(due.all);
         }
+        self.end_silent(now_ns);
         self.clock_ns.set(now_ns);
+        if let Some(follower) = &self.follower {
+            follower.has_nanoseconds.set(captured.has_nanoseconds);
+        }
         if let Err(reason) = self.observe(captured) {
             (&*self).add(place::skipped(reason), 1);
         }
@@ -97,23 +112,57 @@ impl Replayer {
         match found.network {
             Network::Ipv4 => match wire::segment4(&found.packet, 0) {
                 Ok(parsed) => self.take_segment(&found.packet, &parsed, tap),
-                Err(Skip::NotTcp) => observe_quote(&self, &wire::quote4(&found.packet, 0)?),
+                Err(Skip::NotTcp) => self.take_quote(&wire::quote4(&found.packet, 0)?, &self.ipv4),
                 Err(reason) => Err(reason),
             },
             Network::Ipv6 => match wire::segment6(&found.packet, 0) {
                 Ok(parsed) => self.take_segment(&found.packet, &parsed, tap),
-                Err(Skip::NotTcp) => observe_quote(&self, &wire::quote6(&found.packet, 0)?),
+                Err(Skip::NotTcp) => self.take_quote(&wire::quote6(&found.packet, 0)?, &self.ipv6),
                 Err(reason) => Err(reason),
             },
         }
     }
 
-    fn take_segment<'a, A: Address>(&'a self, packet: &Packet<'_>, parsed: &Parsed<A>, tap: Tap) -> Result<(), Skip>
+    fn take_segment<'a, A: Address + Hash>(
+        &'a self,
+        packet: &Packet<'_>,
+        parsed: &Parsed<A>,
+        tap: Tap,
+    ) -> Result<(), Skip>
     where
         &'a Self: Family<A>,
+        Id: From<FlowKey<A>>,
     {
         let Parsed { key, side, segment, options } = parsed;
-        observe(&self, key, Sighting { side: *side, segment, tap }, || wire::options(packet, *options))
+        let taken = observe(&self, key, Sighting { side: *side, segment, tap }, || wire::options(packet, *options));
+        if let Some(follower) = &self.follower {
+            let find = || (&self).flows().find(key).or_else(|| (&self).half_open().find(key));
+            follower.taken((self.tags.get(), (*key).into()), self.moment(), find);
+        }
+        taken
+    }
+
+    fn take_quote<'a, A: Address + Hash>(&'a self, quote: &Quote<A>, tables: &Tables<A>) -> Result<(), Skip>
+    where
+        &'a Self: Family<A>,
+        Id: From<FlowKey<A>>,
+    {
+        let Some(follower) = &self.follower else {
+            return observe_quote(&self, quote);
+        };
+        let id = (self.tags.get(), quote.key);
+        let flow = tables.half_open.borrow().get(&id).cloned();
+        let before = flow.as_ref().map(|flow| flow.word.load());
+        let taken = observe_quote(&self, quote);
+        if let (Some(flow), Some(before)) = (flow, before) {
+            let cause = Cause::Unreachable(quote.reason);
+            follower.changed((id.0, quote.key.into()), self.moment(), cause, before, flow.word.load());
+        }
+        taken
+    }
+
+    fn moment(&self) -> follow::Moment {
+        follow::Moment { now_ns: self.clock_ns.get(), unix_ns: self.now_unix_ns(), knows_local: !self.local.is_empty() }
     }
 
     fn sweep(&self, all: bool) {
@@ -128,28 +177,99 @@ impl Replayer {
     fn sweep_table<A: Address + Hash>(&self, kind: TableKind, entries: &Entries<A>)
     where
         FlowKey<A>: Key,
+        Id: From<FlowKey<A>>,
     {
-        let now_ns = self.clock_ns.get();
         entries.borrow_mut().retain(|(tags, key), flow| {
-            let has_left = sweep_entry(&self, kind, key, flow, now_ns, &Limits::DEFAULT);
+            let has_left = self.sweep_flow(kind, *tags, key, flow);
             if has_left {
                 self.finish(*tags, key, flow);
+                if let Some(follower) = &self.follower {
+                    follower.forget((*tags, (*key).into()));
+                }
             }
             !has_left
         });
     }
 
+    fn sweep_flow<A: Address>(&self, kind: TableKind, tags: Tags, key: &FlowKey<A>, flow: &Flow) -> bool
+    where
+        Id: From<FlowKey<A>>,
+    {
+        let sweep = || sweep_entry(&self, kind, key, flow, self.clock_ns.get(), &Limits::DEFAULT);
+        let Some(follower) = &self.follower else {
+            return sweep();
+        };
+        let (before, until_ns) = (flow.word.load(), flow.unchanged_until_ns(&Limits::DEFAULT));
+        let has_left = sweep();
+        if !has_left {
+            let unix_ns = until_ns.map_or(self.now_unix_ns(), |ns| ns.saturating_add_signed(-EPOCH_NS));
+            let moment = follow::Moment { unix_ns, ..self.moment() };
+            follower.changed((tags, (*key).into()), moment, Cause::Silence, before, flow.word.load());
+        }
+        has_left
+    }
+
+    /// Where flows are followed, what silence has ended by then is ended moment by moment, before the sweep would.
+    fn end_silent(&self, now_ns: u64) {
+        let Some(follower) = &self.follower else {
+            return;
+        };
+        while let Some((at_ns, (tags, id))) = follower.due(now_ns) {
+            self.clock_ns.set(at_ns);
+            match id {
+                Id::Ipv4(key) => self.end_silent_flow(follower, (tags, key), &self.ipv4, now_ns),
+                Id::Ipv6(key) => self.end_silent_flow(follower, (tags, key), &self.ipv6, now_ns),
+            }
+        }
+    }
+
+    fn end_silent_flow<A: Address + Hash>(
+        &self,
+        follower: &Follower,
+        id: (Tags, FlowKey<A>),
+        tables: &Tables<A>,
+        now_ns: u64,
+    ) where
+        Id: From<FlowKey<A>>,
+    {
+        let settled = tables.settled.borrow().get(&id).cloned();
+        let Some(flow) = settled.or_else(|| tables.half_open.borrow().get(&id).cloned()) else {
+            return;
+        };
+        let is_over = |flow: &Flow| flow.unchanged_until_ns(&Limits::DEFAULT).is_none_or(|ns| ns < self.clock_ns.get());
+        if flow.word.load().phase() != Phase::Closed && is_over(&flow) {
+            // Which table matters only to a flow that leaves, and this one is not closed yet.
+            self.sweep_flow(TableKind::FlowsIpv4, id.0, &id.1, &flow);
+        }
+        if !is_over(&flow) {
+            follower.wait((id.0, id.1.into()), &flow, now_ns);
+        }
+    }
+
     /// Keeps the record of a flow that a new incarnation of its tuple replaces: its endpoints have no sockets any more,
     /// and an attempt that had not come to an end was given up.
-    pub fn finish_replaced<A>(&self, tags: Tags, key: &FlowKey<A>, flow: &Flow)
+    pub fn finish_replaced<A: Copy>(&self, tags: Tags, key: &FlowKey<A>, flow: &Flow)
     where
         FlowKey<A>: Key,
+        Id: From<FlowKey<A>>,
     {
-        let word = flow.word.load();
-        let word = word.with_state(Role::Originator, State::Closed).with_state(Role::Responder, State::Closed);
+        let before = flow.word.load();
+        let word = before.with_state(Role::Originator, State::Closed).with_state(Role::Responder, State::Closed);
         let word = if word.outcome() == Outcome::InProgress { word.with_outcome(Outcome::Abandoned) } else { word };
         flow.word.0.set(word.0);
+        if let Some(follower) = &self.follower {
+            follower.changed((tags, (*key).into()), self.moment(), Cause::Replaced, before, word);
+        }
         self.finish(tags, key, flow);
+    }
+
+    /// Hands over what has happened since the last time.
+    ///
+    /// # Errors
+    /// When `sink` takes no more.
+    pub fn hand_over_events(&self, sink: &mut impl FnMut(Event) -> io::Result<()>) -> io::Result<()> {
+        self.finished.borrow_mut().clear();
+        self.follower.as_ref().map_or(Ok(()), |follower| follower.hand_over(sink))
     }
 
     fn finish<A>(&self, tags: Tags, key: &FlowKey<A>, flow: &Flow)
@@ -271,6 +391,13 @@ impl Host for &Replayer {
                 free
             }
             Some(_) | None => PORT_SLOTS,
+        }
+    }
+
+    fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged) {
+        let notes = tell(self, flow, segment, judged);
+        if let Some(follower) = &self.follower {
+            follower.told(flow, segment, judged, notes);
         }
     }
 

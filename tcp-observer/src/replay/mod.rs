@@ -16,6 +16,7 @@
 mod capture;
 mod fault;
 mod finished;
+pub mod follow;
 mod host;
 mod input;
 mod link;
@@ -29,7 +30,7 @@ use std::{io, path::Path, rc::Rc};
 
 use ipnet::IpNet;
 
-use self::{capture::Capture, host::Replayer};
+use self::{capture::Capture, follow::Event, host::Replayer};
 pub use self::{
     fault::{Fault, Problem},
     finished::Finished,
@@ -72,8 +73,40 @@ pub fn stream(
     progress: Progress,
     mut sink: impl FnMut(Finished) -> io::Result<()>,
 ) -> io::Result<Outcome> {
-    let progress = Rc::new(progress);
     let mut replayer = Replayer::new(options.local.clone());
+    let read = read_all(inputs, progress, &mut replayer, |replayer| replayer.hand_over(&mut sink))?;
+    finish(read, replayer, &mut sink)
+}
+
+/// Reads captures likewise. `sink` is given what happens to flows, when it happens.
+///
+/// # Errors
+/// When `sink` takes no more.
+pub fn follow(
+    inputs: &[Input],
+    options: &Options,
+    progress: Progress,
+    mut sink: impl FnMut(Event) -> io::Result<()>,
+) -> io::Result<Outcome> {
+    let mut replayer = Replayer::following(options.local.clone());
+    let read = read_all(inputs, progress, &mut replayer, |replayer| replayer.hand_over_events(&mut sink))?;
+    finish(read, replayer, &mut |_| Ok(()))
+}
+
+/// How many inputs were captures, and why they do not tell all.
+struct Read {
+    captures: usize,
+    faults: Vec<anyhow::Error>,
+}
+
+fn read_all(
+    inputs: &[Input],
+    progress: Progress,
+    replayer: &mut Replayer,
+    mut hand_over: impl FnMut(&Replayer) -> io::Result<()>,
+) -> io::Result<Read> {
+    // Gone with this function: its bar must be, before anything else is written.
+    let progress = Rc::new(progress);
     let (mut captures, mut faults) = (0, Vec::new());
     for input in inputs {
         let capture = match Capture::open(input, &progress) {
@@ -86,15 +119,21 @@ pub fn stream(
         captures += 1;
         let problems = capture.read(|packet| {
             replayer.take(packet);
-            replayer.hand_over(&mut sink)
+            hand_over(replayer)
         })?;
         if !problems.is_empty() {
             faults.push(Fault { input: input.clone(), problems }.into());
         }
     }
-    // Its bar must be gone before anything else is written.
-    drop(progress);
-    let (taken_unix_ns, totals) = replayer.end(&mut sink)?;
+    Ok(Read { captures, faults })
+}
+
+fn finish(
+    Read { captures, faults }: Read,
+    replayer: Replayer,
+    sink: &mut impl FnMut(Finished) -> io::Result<()>,
+) -> io::Result<Outcome> {
+    let (taken_unix_ns, totals) = replayer.end(sink)?;
     Ok(Outcome { taken_unix_ns, totals, captures, faults })
 }
 

@@ -33,6 +33,7 @@ pub struct Seen<'a> {
     pub link: u16,
     /// Unknown for a packet in a simple block.
     pub unix_ns: Option<u64>,
+    pub has_nanoseconds: bool,
     pub packet: Packet<'a>,
 }
 
@@ -84,7 +85,8 @@ impl Section {
     ) -> Result<Seen<'a>, &'static str> {
         let Interface { link, clock } = *self.interfaces.get(interface as usize).ok_or(NO_INTERFACE)?;
         let unix_ns = ticks.map(|ticks| clock.unix_ns(ticks));
-        Ok(Seen { interface, link, unix_ns, packet: Packet::new(bytes, wire_bytes) })
+        let has_nanoseconds = clock.has_nanoseconds();
+        Ok(Seen { interface, link, unix_ns, has_nanoseconds, packet: Packet::new(bytes, wire_bytes) })
     }
 
     /// Read from the options themselves: the library knows no powers of two, and takes offsets for little-endian.

@@ -16,7 +16,7 @@ use tcp_observer_common::{
     observer::{Refusal, Table},
 };
 
-use super::{host::Replayer, link::Tags};
+use super::{follow::Id, host::Replayer, link::Tags};
 use crate::snapshot::Key;
 
 /// Flows by what identifies them in a capture. The standard library's hasher is keyed at random, so that no capture
@@ -46,6 +46,7 @@ pub struct View<'a, A> {
 impl<A: Address + Hash> Table<A> for View<'_, A>
 where
     FlowKey<A>: Key,
+    Id: From<FlowKey<A>>,
 {
     type Entry = Rc<Flow>;
 

@@ -32,6 +32,15 @@ impl Clock {
         Self { resolution, offset_seconds }
     }
 
+    /// Whether a tick is shorter than a microsecond.
+    pub const fn has_nanoseconds(self) -> bool {
+        match self.resolution {
+            Resolution::Decimal(digits) => digits > 6,
+            // 2^20 ticks a second are those of a microsecond, nearly.
+            Resolution::Binary(bits) => bits > 20,
+        }
+    }
+
     /// Nanoseconds since the Unix epoch.
     pub fn unix_ns(self, ticks: u64) -> u64 {
         let ns = match self.resolution {

@@ -2,6 +2,8 @@
 //! nobody here has made. Besides: every flavour of file, and no panic whatever a file holds.
 
 mod command;
+mod examples;
+mod follow;
 mod formats;
 mod hostile;
 mod inputs;
@@ -9,4 +11,5 @@ mod links;
 mod packets;
 mod streaming;
 mod traces;
+mod tutorial;
 mod worked_examples;
