@@ -31,8 +31,10 @@ use crate::snapshot::Key;
 
 /// How often all flows are looked through.
 pub const EVERY: Duration = Duration::from_secs(10);
-/// From so many on, reading the whole socket table costs less than asking for each.
-const MANY: usize = 1000;
+/// Asking for one socket costs as much as reading this many of the whole table.
+const SOCKETS_READ_PER_QUESTION: usize = 10;
+/// How often a socket is asked for that may be quiet for hours.
+const QUIET_NS: u64 = 300 * SECOND_NS;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -54,12 +56,12 @@ struct Candidate {
 /// When a table or the socket table cannot be read, or the sweep fails.
 pub fn reconcile(maps: &PinnedMaps, sweep: &OwnedFd) -> anyhow::Result<usize> {
     let mut candidates = Vec::new();
-    collect(&maps.half_open_ipv4, request::GONE_IPV4, &mut candidates)?;
-    collect(&maps.flows_ipv4, request::GONE_IPV4, &mut candidates)?;
-    collect(&maps.half_open_ipv6, request::GONE_IPV6, &mut candidates)?;
-    collect(&maps.flows_ipv6, request::GONE_IPV6, &mut candidates)?;
+    let flows = collect(&maps.half_open_ipv4, request::GONE_IPV4, &mut candidates)?
+        + collect(&maps.flows_ipv4, request::GONE_IPV4, &mut candidates)?
+        + collect(&maps.half_open_ipv6, request::GONE_IPV6, &mut candidates)?
+        + collect(&maps.flows_ipv6, request::GONE_IPV6, &mut candidates)?;
     let mut gone = Vec::new();
-    if candidates.len() < MANY {
+    if candidates.len() * SOCKETS_READ_PER_QUESTION < flows.max(1000) {
         for candidate in &candidates {
             if !is_there(candidate)? {
                 gone.push(candidate);
@@ -105,19 +107,23 @@ fn unscoped(end: SocketAddr) -> SocketAddr {
     SocketAddr::new(end.ip().to_canonical(), end.port())
 }
 
-fn collect<A>(map: &PinnedMap<FlowKey<A>, Flow>, kind: u8, candidates: &mut Vec<Candidate>) -> anyhow::Result<()>
+/// Adds the flows of a table that are to be looked up; how many it has.
+fn collect<A>(map: &PinnedMap<FlowKey<A>, Flow>, kind: u8, candidates: &mut Vec<Candidate>) -> anyhow::Result<usize>
 where
     FlowKey<A>: Key + Plain + Copy,
 {
     let now_ns = clock::monotonic_ns();
+    let mut flows = 0;
     map.table
         .for_each(|key, flow| {
+            flows += 1;
             let word = flow.word.load();
             if is_due(word, flow, now_ns) {
                 candidates.push(candidate(key, flow, word, kind));
             }
         })
-        .context("cannot read a table of flows")
+        .context("cannot read a table of flows")?;
+    Ok(flows)
 }
 
 fn candidate<A>(key: &FlowKey<A>, flow: &Flow, word: Word, kind: u8) -> Candidate
@@ -144,7 +150,7 @@ where
 }
 
 /// Whether a flow is to be looked up this time. States that end within a minute are asked for each time, those that may
-/// last for hours once a minute.
+/// last for hours once in five minutes.
 fn is_due(word: Word, flow: &Flow, now_ns: u64) -> bool {
     let every_ns = EVERY.as_nanos() as u64;
     let silent_ns = now_ns.saturating_sub(flow.last_seen_ns());
@@ -164,13 +170,13 @@ fn is_due(word: Word, flow: &Flow, now_ns: u64) -> bool {
         // Ended by its timer, unless there were too many.
         Phase::TimeWait => {
             let waited_ns = now_ns.saturating_sub(flow.times.changed_ns.get());
-            is_in(&[State::TimeWait]) && comes_round(waited_ns, 20 * SECOND_NS)
+            is_in(&[State::TimeWait]) && comes_round(waited_ns, 30 * SECOND_NS)
         }
         Phase::HalfClosed | Phase::Closing => {
             let is_short = is_in(&[State::FinWait1, State::FinWait2, State::Closing, State::LastAck]);
-            if is_short { silent_ns >= 2 * SECOND_NS } else { comes_round(silent_ns, 60 * SECOND_NS) }
+            if is_short { silent_ns >= 2 * SECOND_NS } else { comes_round(silent_ns, QUIET_NS) }
         }
-        Phase::Established => comes_round(silent_ns, 60 * SECOND_NS),
+        Phase::Established => comes_round(silent_ns, QUIET_NS),
     }
 }
 
@@ -190,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn an_established_flow_is_asked_for_once_in_each_quiet_minute() {
+    fn an_established_flow_is_asked_for_once_in_five_quiet_minutes() {
         let asked: Vec<u64> =
-            (0..200).step_by(10).filter(|&age| is_asked_for([Some(State::Established), None], age)).collect();
-        assert_eq!(asked, [60, 120, 180]);
+            (0..1000).step_by(10).filter(|&age| is_asked_for([Some(State::Established), None], age)).collect();
+        assert_eq!(asked, [300, 600, 900]);
     }
 
     #[test]
