@@ -151,6 +151,13 @@ struct HandshakeTimes {
     port: Option<String>,
     role: Option<&'static str>,
     segment: &'static str,
+    #[serde(flatten)]
+    times: Times,
+}
+
+/// How many values there were, and how they are spread.
+#[derive(Serialize)]
+struct Times {
     count: u64,
     p50: Option<Quantile>,
     p90: Option<Quantile>,
@@ -161,11 +168,20 @@ struct HandshakeTimes {
 #[derive(Serialize)]
 struct HalfCloseTimes {
     role: Option<&'static str>,
-    count: u64,
-    p50: Option<Quantile>,
-    p90: Option<Quantile>,
-    p99: Option<Quantile>,
-    max: Option<Quantile>,
+    #[serde(flatten)]
+    times: Times,
+}
+
+impl Times {
+    fn of(histogram: &Histogram) -> Self {
+        Self {
+            count: histogram.count(),
+            p50: quantile::percentile(histogram, 50),
+            p90: quantile::percentile(histogram, 90),
+            p99: quantile::percentile(histogram, 99),
+            max: quantile::maximum(histogram),
+        }
+    }
 }
 
 /// What speaks for listeners that cannot keep up.
@@ -310,14 +326,7 @@ fn closes_by_opener(tally: &Tally) -> Vec<Closes> {
 fn half_closes(totals: &Totals, roles: &Roles) -> Vec<HalfCloseTimes> {
     let times = |&role: &Locality| {
         let histogram = totals.handshakes.get(half_close(role) as usize).copied().unwrap_or_default();
-        (histogram.count() > 0).then(|| HalfCloseTimes {
-            role: roles.label(role),
-            count: histogram.count(),
-            p50: quantile::percentile(&histogram, 50),
-            p90: quantile::percentile(&histogram, 90),
-            p99: quantile::percentile(&histogram, 99),
-            max: quantile::maximum(&histogram),
-        })
+        (histogram.count() > 0).then(|| HalfCloseTimes { role: roles.label(role), times: Times::of(&histogram) })
     };
     roles.counted().iter().filter_map(times).collect()
 }
@@ -349,11 +358,7 @@ fn handshakes(totals: &Totals, roles: &Roles) -> Vec<HandshakeTimes> {
                 port,
                 role: roles.label(role),
                 segment: part.label(),
-                count: histogram.count(),
-                p50: quantile::percentile(histogram, 50),
-                p90: quantile::percentile(histogram, 90),
-                p99: quantile::percentile(histogram, 99),
-                max: quantile::maximum(histogram),
+                times: Times::of(histogram),
             });
         }
     };

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{ByRole, Closes, Counts, EphemeralPorts, ListenOverflow, Summary};
+use super::{ByRole, Closes, Counts, EphemeralPorts, ListenOverflow, Summary, Times, quantile::Quantile};
 use crate::output::human::Count;
 
 pub(super) fn write(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
@@ -103,15 +103,17 @@ fn closes(rows: &[Closes]) -> Grid {
 fn handshakes(summary: &Summary) -> Grid {
     let mut grid = titles(["port", "role", "segment", "count", "p50", "p90", "p99", "max"]);
     for row in summary.handshakes.iter().filter(|row| row.port.is_none() || row.segment == "total") {
-        let quantiles = [row.p50, row.p90, row.p99].map(|quantile| quantile.map_or(String::new(), |it| it.text()));
         let words = [row.port.as_deref().unwrap_or("all"), row.role.unwrap_or("-"), row.segment].map(str::to_owned);
-        let mut line = Vec::from(words);
-        line.push(Count(row.count).to_string());
-        line.extend(quantiles);
-        line.push(row.max.map_or(String::new(), |max| max.bound_text()));
-        grid.push(line);
+        grid.push(words.into_iter().chain(spread(&row.times)).collect());
     }
     grid
+}
+
+/// How many, three quantiles and the longest.
+fn spread(times: &Times) -> [String; 5] {
+    let text = |quantile: Option<Quantile>| quantile.map_or(String::new(), |it| it.text());
+    let longest = times.max.map_or(String::new(), |max| max.bound_text());
+    [Count(times.count).to_string(), text(times.p50), text(times.p90), text(times.p99), longest]
 }
 
 fn prefixes(summary: &Summary) -> Grid {
@@ -154,10 +156,7 @@ fn ages(counts: &Counts) -> Grid {
 fn half_closes(summary: &Summary) -> Grid {
     let mut grid = titles(["role", "count", "p50", "p90", "p99", "max"]);
     for row in &summary.half_closes {
-        let mut line = vec![row.role.unwrap_or("-").to_owned(), Count(row.count).to_string()];
-        line.extend([row.p50, row.p90, row.p99].map(|quantile| quantile.map_or(String::new(), |it| it.text())));
-        line.push(row.max.map_or(String::new(), |max| max.bound_text()));
-        grid.push(line);
+        grid.push([row.role.unwrap_or("-").to_owned()].into_iter().chain(spread(&row.times)).collect());
     }
     grid
 }
