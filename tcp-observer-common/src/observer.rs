@@ -26,8 +26,8 @@ use core::{cell::Cell, ops::Deref};
 
 use crate::{
     conn::{
-        Decision, Flow, Judged, LULL_NS, Letter, Mark, Note, Outcome, Role, Sent, Story, Times, Verdict, Word,
-        WordCell, begin, count, next, on_quote, tell,
+        Decision, Flow, Judged, LULL_NS, Letter, Locality, Mark, Note, Outcome, Role, Sent, Story, Times, Verdict,
+        Word, WordCell, begin, count, next, on_quote, tell,
     },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
@@ -360,6 +360,13 @@ fn update<A: Address, E: Host + Family<A>>(
     };
     let (word, after) = (Word(forget(word.0)), Word(forget(after.0)));
     let from = word.role_of(side);
+    let settles = after.is_settled() && !is_settled;
+    // The address may be younger than the flow, by as much as the agent takes to notice it.
+    let after = if settles && matches!(after.locality(), Locality::Forwarded) {
+        with_locality(host, key, after).forgotten()
+    } else {
+        after
+    };
     // The end of the stream before the word that says it has one: an acknowledgement of the last data, on another CPU
     // at this moment, must not be taken for one of the FIN.
     if matches!(kind, SegmentKind::Fin) {
@@ -373,7 +380,7 @@ fn update<A: Address, E: Host + Family<A>>(
     half.tap.set(tap.0);
     let responder_port = key.port(after.side_of(Role::Responder));
     host.carry_out(flow, segment, &Transition { before: word, after, now_ns, next_seq, responder_port, from, note });
-    if after.is_settled() && !is_settled { settle(host, key, flow) } else { Done::Updated }
+    if settles { settle(host, key, flow) } else { Done::Updated }
 }
 
 /// Writes down what a transition, which the flow's word says already, leaves behind: story, half, times and counters.
@@ -430,9 +437,7 @@ pub fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighti
     let now_ns = host.precise_ns();
     // Sixteen bits of microseconds tell incarnations in one slot apart well enough.
     let word = word.in_epoch((now_ns >> 10) as u16);
-    let (originator, responder) = (word.side_of(Role::Originator), word.side_of(Role::Responder));
-    let word = if is_local(host, key.addr(originator)) { word.with_of(Mark::Local, Role::Originator) } else { word };
-    let word = if is_local(host, key.addr(responder)) { word.with_of(Mark::Local, Role::Responder) } else { word };
+    let word = with_locality(host, key, word);
     let Some(fresh) = host.scratch() else {
         return Done::Skipped(Skip::Contended);
     };
@@ -451,6 +456,14 @@ pub fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighti
         Err(Refusal::Exists) => Done::Again,
         Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
     }
+}
+
+/// The word with what is known now of which ends are this host's.
+#[inline(always)]
+fn with_locality<A: Address, E: Family<A>>(host: &E, key: &FlowKey<A>, word: Word) -> Word {
+    let (originator, responder) = (word.side_of(Role::Originator), word.side_of(Role::Responder));
+    let word = if is_local(host, key.addr(originator)) { word.with_of(Mark::Local, Role::Originator) } else { word };
+    if is_local(host, key.addr(responder)) { word.with_of(Mark::Local, Role::Responder) } else { word }
 }
 
 #[inline(always)]

@@ -2,12 +2,12 @@
 //! (<https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.3>).
 
 use tcp_observer_common::{
-    conn::{Mark, Outcome, Phase, Role, State::*},
+    conn::{Locality, Mark, Outcome, Phase, Role, State::*},
     counters::Skip::*,
     seq::SeqNum,
 };
 
-use crate::support::Talk;
+use crate::support::{CLIENT_ADDR, Talk};
 
 // ---- Numbers that do not fit ----
 
@@ -157,4 +157,22 @@ fn what_trails_a_refused_attempt_is_stale() {
     server.rst_ack(0, 1001);
     talk.expect_outcome(Outcome::Refused);
     assert_eq!((talk.all_attempts(), talk.all_resets()), (1, 1));
+}
+
+/// The agent learns of a new address some milliseconds after it is used.
+#[test]
+fn an_address_that_becomes_local_during_the_handshake_is_local_afterwards() {
+    let mut talk = Talk::new();
+    talk.memory.local4.clear();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    assert_eq!(talk.word().locality(), Locality::Forwarded);
+    talk.memory.local4.push(CLIENT_ADDR);
+    let (client, _) = talk.peers();
+    client.ack(1001, 5001);
+    assert_eq!(talk.word().locality(), Locality::Client);
+    let attempts: u64 =
+        talk.counters().attempts.iter().map(|port| port[Locality::Client.index()].iter().sum::<u64>()).sum();
+    assert_eq!(attempts, 1);
 }

@@ -37,8 +37,11 @@ use crate::{
     version,
 };
 
-/// However often interfaces change, they are read at most this often.
-const SETTLE: Duration = Duration::from_millis(200);
+/// However often interfaces change, reading them may take a tenth of the time: the pause after a reading is this many
+/// times what it took.
+const PAUSE: u32 = 9;
+/// And no shorter than this, since changes come in bursts.
+const SETTLE: Duration = Duration::from_millis(10);
 /// And at least this often, should the kernel have dropped a message about a change.
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -175,7 +178,7 @@ impl Agent<'_> {
         let mut recheck = interval(RECHECK);
         recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
         recheck.tick().await;
-        let mut last_read = Instant::now();
+        let mut next_read = Instant::now();
         loop {
             tokio::select! {
                 name = signals.stop() => {
@@ -190,8 +193,9 @@ impl Agent<'_> {
                     tracing::info!("{name}: stopping");
                     return Ok(());
                 }
-                () = sleep_until(last_read + SETTLE) => {}
+                () = sleep_until(next_read) => {}
             }
+            let begun = Instant::now();
             netlink.forget_changes();
             match netlink.inventory().await {
                 Ok(inventory) => {
@@ -202,7 +206,7 @@ impl Agent<'_> {
                 // Read while it was changing, most likely: the next change or the recheck asks again.
                 Err(error) => tracing::debug!("{error:#}"),
             }
-            last_read = Instant::now();
+            next_read = Instant::now() + (begun.elapsed() * PAUSE).max(SETTLE);
         }
     }
 

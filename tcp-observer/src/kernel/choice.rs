@@ -59,14 +59,20 @@ impl Choice {
         }
     }
 
+    /// A glob may match nothing yet, as interfaces come and go; then others have to be there to begin with.
+    ///
     /// # Errors
-    /// With [`Failure::Usage`] when a pattern matches no interface, or when nothing is left to observe.
+    /// With [`Failure::Usage`] when a name is no interface's, or when there is nothing to observe.
     pub fn check(&self, inventory: &Inventory) -> anyhow::Result<()> {
         let known = || inventory.links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
         if let Self::Named(patterns) = self {
             for pattern in patterns {
                 let matches = |link: &Link| pattern.matcher.matches(&link.name);
                 if !inventory.links.iter().any(matches) {
+                    if !pattern.is_exact() && !self.pick(inventory).is_empty() {
+                        tracing::warn!("no interface matches `{}` yet", pattern.text);
+                        continue;
+                    }
                     let what = if pattern.is_exact() { "is called" } else { "matches" };
                     return Err(Failure::usage(format!(
                         "no interface {what} `{}`; there are: {}",
@@ -142,6 +148,14 @@ mod tests {
         assert_eq!(error.to_string(), "no interface is called `eht0`; there are: lo, eth0");
         assert!(matches!(error.downcast_ref(), Some(Failure::Usage(_))));
         assert!(Choice::new(&["eth*".into()]).check(&inventory).is_ok());
+    }
+
+    #[test]
+    fn a_glob_may_wait_for_its_interfaces_where_others_are_there() {
+        let inventory = Inventory { links: vec![link("lo")], ..Inventory::default() };
+        assert!(Choice::new(&["lo".into(), "tun*".into()]).check(&inventory).is_ok());
+        let error = Choice::new(&["tun*".into()]).check(&inventory).unwrap_err();
+        assert_eq!(error.to_string(), "no interface matches `tun*`; there are: lo");
     }
 
     #[test]
