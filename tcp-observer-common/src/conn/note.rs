@@ -51,7 +51,8 @@ labelled! {
         AccurateEcn = "accurate_ecn",
         /// A SYN-ACK that acknowledges something else than the SYN; its receiver answers with RST.
         WrongSynAck = "wrong_synack",
-        /// An originator's acknowledgement of something else than the SYN-ACK.
+        /// An originator's acknowledgement of something else than the SYN-ACK; a FIN that acknowledges what was not
+        /// sent.
         WrongAck = "wrong_ack",
         /// An ACK instead of a SYN-ACK: the responder holds another connection on this tuple
         /// (<https://www.rfc-editor.org/rfc/rfc5961#section-4>).

@@ -65,6 +65,12 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     if !is_in_window(word, from, segment.end(), sent) {
         return Verdict::stale(Note::FinOutOfWindow);
     }
+    // "If the ACK acks something not yet sent, then send an ACK, drop the segment" (RFC 9293, 3.10.7.4, fifth check).
+    // What a local end has sent has passed here; of others some may be missing.
+    let receiver_is_known = word.has_of(Mark::Seen, from.opposite()) && word.has_of(Mark::Local, from.opposite());
+    if receiver_is_known && segment.ack.after(sent.receiver.next_seq.get()) {
+        return Verdict::stale(Note::WrongAck);
+    }
     let own = match word.state(from) {
         // The peer's FIN has passed here, but this one was sent before it arrived: simultaneous close.
         State::CloseWait if !acks_peer_fin => State::Closing,

@@ -354,3 +354,27 @@ fn what_the_peer_of_time_wait_still_says_begins_the_wait_again() {
     talk.wait(1);
     assert_eq!(talk.settled_states(), (Closed, Closed));
 }
+
+/// RFC 9293, 3.10.7.4, fifth check: such a segment is dropped, its FIN as well.
+#[test]
+fn a_fin_that_acknowledges_what_a_local_end_has_not_sent_is_stale() {
+    let talk = Talk::on_server();
+    talk.open();
+    let (client, server) = talk.peers();
+    assert_eq!(client.try_send(Flags::FIN | Flags::ACK, 1001, 15_000, 0), Err(Stale));
+    talk.expect(Established, Established);
+    talk.expect_notes([Note::WrongAck]);
+    client.data(1001, 5001, 1000);
+    server.ack(5001, 2001);
+    talk.expect(Established, Established);
+}
+
+/// What an observer of another host's packets has missed may well be acknowledged.
+#[test]
+fn a_fin_that_acknowledges_what_was_not_seen_of_another_host_counts() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, _) = talk.peers();
+    client.fin(1001, 15_000);
+    talk.expect(FinWait1, CloseWait);
+}
