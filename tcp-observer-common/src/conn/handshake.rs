@@ -187,11 +187,18 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         Role::Responder if !word.has_of(Mark::IsnSeen, from) && peer_answered && covers_syn(segment.ack, sent) => {
             if is_pure_ack {
                 Verdict::accept(word, Note::SplitHandshake)
+            } else if word.has_of(Mark::Local, Role::Originator) {
+                // Here it was not overlooked, and the socket, in SYN-SENT, drops what has no SYN (RFC 9293, 3.10.7.3).
+                Verdict::stale(Note::ChallengeAck)
             } else {
                 // The SYN-ACK was not seen, and neither was its acknowledgement, without which no data comes.
                 let word = picked_up(word, from).with_state(Role::Originator, State::Established);
                 Verdict::accept(word, Note::PickedUp)
             }
+        }
+        // Its SYN-ACK was sent before anybody looked.
+        Role::Responder if matches!(word.state(Role::Responder), State::SynReceived) => {
+            Verdict::accept(word, Note::Nothing)
         }
         // An ACK instead of a SYN-ACK is a challenge: the responder holds another connection on this tuple
         // (<https://www.rfc-editor.org/rfc/rfc5961#section-4>).

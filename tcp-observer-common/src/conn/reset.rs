@@ -20,7 +20,13 @@ pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: &Sen
     let in_place = (word.has_of(Mark::IsnSeen, from)
         && segment.seq.within(sent.sender.isn.get(), sent.sender.next_seq.get()))
         || (sent.receiver.has_acknowledged() && segment.seq == sent.receiver.acked.get());
+    // Known from the socket table only, which says nothing of numbers.
+    let nothing_is_known = matches!(word.state(Role::Responder), State::SynReceived)
+        && !word.has_of(Mark::IsnSeen, Role::Originator)
+        && !word.has_of(Mark::IsnSeen, Role::Responder)
+        && !sent.receiver.has_acknowledged();
     let outcome = match from {
+        _ if nothing_is_known => Outcome::Reset,
         // In SYN-SENT only the acknowledgement of the SYN makes a RST acceptable (RFC 9293, 3.10.7.3).
         Role::Responder if !word.has_of(Mark::IsnSeen, from) => {
             if !acknowledges {

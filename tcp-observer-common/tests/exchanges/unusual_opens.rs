@@ -2,8 +2,9 @@
 //! some other connection.
 
 use tcp_observer_common::{
-    conn::{Mark, Note, Outcome, State::*},
+    conn::{Flow, Mark, Note, Outcome, Sockets, State::*, adopted},
     counters::Skip::*,
+    observer::Table,
     segment::{Flags, Options},
     seq::SeqNum,
 };
@@ -399,8 +400,8 @@ fn an_acknowledgement_of_something_else_is_noted() {
 }
 
 #[test]
-fn data_that_acknowledges_the_syn_shows_that_its_syn_ack_was_missed() {
-    let talk = Talk::new();
+fn data_that_acknowledges_another_hosts_syn_shows_that_its_syn_ack_was_missed() {
+    let talk = Talk::on_server();
     let (client, server) = talk.peers();
     client.syn(1000);
     server.data(5001, 1001, 100);
@@ -410,6 +411,61 @@ fn data_that_acknowledges_the_syn_shows_that_its_syn_ack_was_missed() {
     client.ack(1001, 5101);
     server.ack(5101, 1001);
     assert_eq!(talk.table_entries(), (1, 0));
+}
+
+/// RFC 9293, 3.10.7.3: in SYN-SENT a segment without SYN is dropped. Of this host's own nothing was missed.
+#[test]
+fn data_that_acknowledges_this_hosts_syn_without_a_syn_ack_is_stale() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.skipped(Stale).data(5001, 1001, 100);
+    talk.expect(SynSent, Listen);
+    talk.expect_notes([Note::ChallengeAck]);
+}
+
+// ---- Handshakes that are known from the socket table ----
+
+/// A server's request socket, adopted into the half-open table.
+fn adopted_request() -> Talk {
+    let talk = Talk::on_server();
+    let (client, _) = talk.peers();
+    let (key, side) = talk.key(&client);
+    let word = adopted(Sockets { originator: side, states: [None, Some(SynReceived)] }).unwrap();
+    let now_ns = talk.memory.now_ns.get();
+    talk.memory.half_open4.insert(&key, &Flow::adopted(word, now_ns, now_ns)).unwrap();
+    talk
+}
+
+#[test]
+fn the_ack_of_an_adopted_handshake_completes_it_without_a_time() {
+    let talk = adopted_request();
+    let (client, _) = talk.peers();
+    client.ack(1001, 5001);
+    talk.expect(Established, Established);
+    talk.expect_outcome(Outcome::Completed);
+    assert_eq!(talk.flow().times.total_ns(), None);
+}
+
+/// A Fast Open server sends before the handshake is over (RFC 7413, section 3.1).
+#[test]
+fn data_of_an_adopted_handshakes_responder_leaves_it_open() {
+    let talk = adopted_request();
+    let (client, server) = talk.peers();
+    server.data(5001, 1001, 100);
+    talk.expect(SynSent, SynReceived);
+    client.ack(1001, 5101);
+    talk.expect(Established, Established);
+}
+
+#[test]
+fn a_reset_ends_an_adopted_handshake_from_either_side() {
+    let talk = adopted_request();
+    talk.peers().0.rst(1001);
+    talk.expect_outcome(Outcome::Reset);
+    let talk = adopted_request();
+    talk.peers().1.rst(5001);
+    talk.expect_outcome(Outcome::Reset);
 }
 
 // ---- Refusals ----

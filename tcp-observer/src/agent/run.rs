@@ -210,16 +210,17 @@ impl Agent<'_> {
         }
     }
 
-    /// Follows what has changed; whether other interfaces are observed now.
+    /// Follows what has changed; whether connections may be seen now that could not be before.
     fn update(&mut self, inventory: &Inventory, local: &mut LocalAddresses) -> anyhow::Result<bool> {
-        if let Err(error) = local.keep(&inventory.addresses) {
+        let has_new_address = local.keep(&inventory.addresses).unwrap_or_else(|error| {
             tracing::warn!("{error:#}");
-        }
+            false
+        });
         let changed = self.observed.follow(inventory);
         if changed {
             self.note_attachments()?;
         }
-        Ok(changed)
+        Ok(changed || has_new_address)
     }
 
     /// Takes in the connections that were there before. Without them the agent is as good for all that begin later.

@@ -35,11 +35,11 @@ impl LocalAddresses {
         Ok(Self { ipv4, ipv6, present: BTreeSet::new(), full: false })
     }
 
-    /// Makes the maps say these addresses and no others.
+    /// Makes the maps say these addresses and no others; whether there are new ones.
     ///
     /// # Errors
     /// When a map cannot be written for another reason than being full, which is a warning.
-    pub fn keep(&mut self, addresses: &BTreeMap<IpAddr, u32>) -> anyhow::Result<()> {
+    pub fn keep(&mut self, addresses: &BTreeMap<IpAddr, u32>) -> anyhow::Result<bool> {
         let addresses: BTreeSet<IpAddr> = addresses.keys().copied().collect();
         let (gone, came): (Vec<_>, Vec<_>) = (
             self.present.difference(&addresses).copied().collect(),
@@ -50,6 +50,7 @@ impl LocalAddresses {
             self.present.remove(&address);
             self.full = false;
         }
+        let has_new = !came.is_empty();
         for address in came {
             match self.change(address, true) {
                 Ok(()) => drop(self.present.insert(address)),
@@ -57,7 +58,7 @@ impl LocalAddresses {
                 Err(error) => return Err(error).with_context(|| format!("cannot note local address {address}")),
             }
         }
-        Ok(())
+        Ok(has_new)
     }
 
     fn change(&self, address: IpAddr, is_local: bool) -> io::Result<()> {

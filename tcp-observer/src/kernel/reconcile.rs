@@ -31,6 +31,8 @@ use crate::snapshot::Key;
 
 /// How often all flows are looked through.
 pub const EVERY: Duration = Duration::from_secs(10);
+/// How often the half-open ones are.
+pub const HALF_OPEN_EVERY: Duration = Duration::from_secs(2);
 /// Asking for one socket costs as much as reading this many of the whole table.
 const SOCKETS_READ_PER_QUESTION: usize = 10;
 /// How often a socket is asked for that may be quiet for hours.
@@ -50,16 +52,25 @@ struct Candidate {
     interface: Option<u32>,
 }
 
-/// Looks through all flows once; how many were closed.
+/// Which flows are looked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    HalfOpen,
+    All,
+}
+
+/// Looks through the flows once; how many were closed.
 ///
 /// # Errors
 /// When a table or the socket table cannot be read, or the sweep fails.
-pub fn reconcile(maps: &PinnedMaps, sweep: &OwnedFd) -> anyhow::Result<usize> {
+pub fn reconcile(maps: &PinnedMaps, sweep: &OwnedFd, which: Which) -> anyhow::Result<usize> {
     let mut candidates = Vec::new();
-    let flows = collect(&maps.half_open_ipv4, request::GONE_IPV4, &mut candidates)?
-        + collect(&maps.flows_ipv4, request::GONE_IPV4, &mut candidates)?
-        + collect(&maps.half_open_ipv6, request::GONE_IPV6, &mut candidates)?
-        + collect(&maps.flows_ipv6, request::GONE_IPV6, &mut candidates)?;
+    let mut flows = collect(&maps.half_open_ipv4, request::GONE_IPV4, &mut candidates)?
+        + collect(&maps.half_open_ipv6, request::GONE_IPV6, &mut candidates)?;
+    if which == Which::All {
+        flows += collect(&maps.flows_ipv4, request::GONE_IPV4, &mut candidates)?
+            + collect(&maps.flows_ipv6, request::GONE_IPV6, &mut candidates)?;
+    }
     let mut gone = Vec::new();
     if candidates.len() * SOCKETS_READ_PER_QUESTION < flows.max(1000) {
         for candidate in &candidates {

@@ -19,7 +19,11 @@ use std::{
 use anyhow::Context;
 use tcp_observer_common::abi::request;
 
-use super::{bpf, maps::PinnedMaps, reconcile};
+use super::{
+    bpf,
+    maps::PinnedMaps,
+    reconcile::{self, Which},
+};
 
 const HALF_OPEN_EVERY: Duration = Duration::from_secs(1);
 /// Every so many of those, all tables.
@@ -56,7 +60,8 @@ impl Drop for Sweeper {
 
 fn sweep_until(stopped: &mpsc::Receiver<()>, program: &OwnedFd, maps: &PinnedMaps) {
     let mut failing = false;
-    let mut sockets = Sockets { asked: Instant::now(), failing: false };
+    let now = Instant::now();
+    let mut sockets = Sockets { asked_for_all: now, asked: now, failing: false };
     for round in 1_u32.. {
         if !matches!(stopped.recv_timeout(HALF_OPEN_EVERY), Err(RecvTimeoutError::Timeout)) {
             return;
@@ -76,8 +81,9 @@ fn sweep_until(stopped: &mpsc::Receiver<()>, program: &OwnedFd, maps: &PinnedMap
     }
 }
 
-/// When the socket table was last asked, and whether it answered.
+/// When the socket table was last asked for all flows and for the half-open ones, and whether it answered.
 struct Sockets {
+    asked_for_all: Instant,
     asked: Instant,
     failing: bool,
 }
@@ -85,11 +91,17 @@ struct Sockets {
 impl Sockets {
     /// Closes the flows whose sockets are gone, if it is time.
     fn ask(&mut self, maps: &PinnedMaps, program: &OwnedFd) {
-        if self.asked.elapsed() < reconcile::EVERY {
+        let now = Instant::now();
+        let which = if now - self.asked_for_all >= reconcile::EVERY {
+            self.asked_for_all = now;
+            Which::All
+        } else if now - self.asked >= reconcile::HALF_OPEN_EVERY {
+            Which::HalfOpen
+        } else {
             return;
-        }
-        self.asked = Instant::now();
-        match reconcile::reconcile(maps, program) {
+        };
+        self.asked = now;
+        match reconcile::reconcile(maps, program, which) {
             Ok(0) => self.failing = false,
             Ok(count) => {
                 tracing::debug!("closed {count} quiet flows whose sockets are gone");

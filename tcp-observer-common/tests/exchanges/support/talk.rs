@@ -104,7 +104,7 @@ where
         self.memory.sweep();
     }
 
-    pub(super) fn key(&self, sender: &Peer<'_, A>) -> (FlowKey<A>, Side) {
+    pub fn key(&self, sender: &Peer<'_, A>) -> (FlowKey<A>, Side) {
         FlowKey::of(sender.own.addr, sender.own.port, sender.other.addr, sender.other.port)
     }
 
