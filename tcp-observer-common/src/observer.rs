@@ -438,6 +438,7 @@ pub fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighti
     // Sixteen bits of microseconds tell incarnations in one slot apart well enough.
     let word = word.in_epoch((now_ns >> 10) as u16);
     let word = with_locality(host, key, word);
+    let word = if host.keeps_all() { word.with(Mark::MayLack) } else { word };
     let Some(fresh) = host.scratch() else {
         return Done::Skipped(Skip::Contended);
     };

@@ -4,6 +4,7 @@ use core::cell::Cell;
 
 use super::{
     note::Note,
+    story::Letter,
     word::{Mark, Outcome, Role, Word},
 };
 use crate::{
@@ -212,6 +213,13 @@ impl Half {
     #[inline(always)]
     pub(super) fn has_acknowledged(&self) -> bool {
         self.options.get() & HAS_ACKNOWLEDGED != 0
+    }
+
+    /// Whether nothing but SYN, FIN and RST was seen of it. In a capture they were filtered for, and its numbers say
+    /// nothing of what lies between.
+    #[inline(always)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.letters.get() & (Letter::ACK | Letter::DATA) == 0
     }
 
     /// Whether its SYN asked for ECN, and for accurate ECN.

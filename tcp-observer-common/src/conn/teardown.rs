@@ -58,16 +58,20 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
             true => Verdict::accept(word, Note::FinRepeated),
         };
     }
+    let is_filtered = word.has(Mark::MayLack) && sent.sender.is_bare() && sent.receiver.is_bare();
     // Whatever lies before it has passed here as well, and nothing is known to be missing.
     let in_order = !sender_seen
+        || is_filtered
         || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next)
             && !sent.sender.has_gap(sent.receiver);
-    if !is_in_window(word, from, segment.end(), sent) {
+    if !is_filtered && !is_in_window(word, from, segment.end(), sent) {
         return Verdict::stale(Note::FinOutOfWindow);
     }
     // "If the ACK acks something not yet sent, then send an ACK, drop the segment" (RFC 9293, 3.10.7.4, fifth check).
-    // What a local end has sent has passed here; of others some may be missing.
-    let receiver_is_known = word.has_of(Mark::Seen, from.opposite()) && word.has_of(Mark::Local, from.opposite());
+    // What a local end has sent has passed here; of others, and in captures, some may be missing.
+    let receiver_is_known = word.has_of(Mark::Seen, from.opposite())
+        && word.has_of(Mark::Local, from.opposite())
+        && !word.has(Mark::MayLack);
     if receiver_is_known && segment.ack.after(sent.receiver.next_seq.get()) {
         return Verdict::stale(Note::WrongAck);
     }

@@ -6,7 +6,7 @@
 //! | 8–11 | outcome of the handshake |
 //! | 12–14 | how the flow ended |
 //! | 15–16 | who began to end it |
-//! | 17–33 | one-bit marks, see [`Mark`] |
+//! | 17–34 | one-bit marks, see [`Mark`] |
 //! | 38–45 | free: a [`Verdict`](super::Verdict) packs its note there |
 //! | 48–63 | epoch: tells incarnations in one slot apart |
 
@@ -118,6 +118,8 @@ pub enum Mark {
     Confirmed = 30,
     /// Pair: this endpoint's SYN or SYN-ACK was seen, and with it its initial sequence number.
     IsnSeen = 32,
+    /// The flow is a capture's, which may lack packets, by a filter for one.
+    MayLack = 34,
 }
 
 /// The state word. A plain value: the cell that holds it is [`WordCell`](super::WordCell).

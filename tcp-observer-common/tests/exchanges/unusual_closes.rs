@@ -2,7 +2,7 @@
 //! (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6>, <https://www.rfc-editor.org/rfc/rfc5961>).
 
 use tcp_observer_common::{
-    conn::{How, Initiator, Note, Phase, State::*},
+    conn::{How, Initiator, Note, Outcome, Phase, State::*},
     counters::Skip::*,
     histogram::half_close,
     segment::Flags,
@@ -377,4 +377,19 @@ fn a_fin_that_acknowledges_what_was_not_seen_of_another_host_counts() {
     let (client, _) = talk.peers();
     client.fin(1001, 15_000);
     talk.expect(FinWait1, CloseWait);
+}
+
+/// What `tcpdump 'tcp[tcpflags] & (tcp-syn|tcp-fin|tcp-rst) != 0'` keeps of a connection.
+#[test]
+fn a_capture_of_syns_and_fins_alone_has_its_handshake_and_its_close() {
+    let talk = Talk::keeping_all();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    server.fin(905_001, 1501);
+    client.fin(1501, 905_002);
+    talk.expect_outcome(Outcome::Completed);
+    talk.expect_close(Initiator::Responder, How::Fin);
+    talk.expect(LastAck, TimeWait);
+    talk.expect_history("ShfF");
 }
