@@ -44,23 +44,14 @@ pub fn begin<A: Address>(key: &FlowKey<A>, side: Side, segment: &Segment, keeps_
         SegmentKind::Data | SegmentKind::Ack => (picked_up, Note::PickedUp),
         // Whether its peer had closed before nobody can tell: as if it had not.
         SegmentKind::Fin => {
-            let initiator = initiator(role);
             let closing = picked_up.with_state(role, State::FinWait1).with_of(Mark::FinSent, role);
-            (closing.with_close(initiator, How::Fin), Note::PickedUpClosing)
+            (closing.with_close(Initiator::of(role), How::Fin), Note::PickedUpClosing)
         }
         SegmentKind::Rst => {
             let closed = picked_up.with_state(role, State::Closed).with_state(role.opposite(), State::Closed);
-            (closed.with_of(Mark::RstSent, role).with_close(initiator(role), How::Rst), Note::PickedUpClosing)
+            (closed.with_of(Mark::RstSent, role).with_close(Initiator::of(role), How::Rst), Note::PickedUpClosing)
         }
     })
-}
-
-#[inline(always)]
-const fn initiator(role: Role) -> Initiator {
-    match role {
-        Role::Originator => Initiator::Originator,
-        Role::Responder => Initiator::Responder,
-    }
 }
 
 /// Who a sender with `own` port is, seen mid-stream: a well-known port is a responder's, else the lower one is.

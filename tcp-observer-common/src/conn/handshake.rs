@@ -101,7 +101,11 @@ pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'
         }
         (Role::Responder, State::Listen | State::Unknown, _) => Verdict::accept(
             word.with_state(Role::Responder, State::SynReceived).with_of(Mark::IsnSeen, Role::Responder),
-            if echoes_first_of_several(segment, sent) { Note::FirstSynAnswered } else { Note::SynAnswered },
+            if echoes_of_several(sent.receiver.first_ts.get(), segment, sent) {
+                Note::FirstSynAnswered
+            } else {
+                Note::SynAnswered
+            },
         ),
         // Again; also with another number, as a listener does that kept no state (SYN cookies).
         (Role::Responder, State::SynReceived, _) => Verdict::accept(
@@ -113,19 +117,12 @@ pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'
     }
 }
 
-/// Whether the segment's timestamp says that it answers the first of several that its receiver has sent
-/// (<https://www.rfc-editor.org/rfc/rfc7323#section-3.2>).
+/// Whether the segment's timestamp says that it answers the one with this timestamp, of several that its receiver has
+/// sent (<https://www.rfc-editor.org/rfc/rfc7323#section-3.2>).
 #[inline(always)]
-fn echoes_first_of_several(segment: &Segment, sent: &Sent<'_>) -> bool {
-    let (first, last) = (sent.receiver.first_ts.get(), sent.receiver.last_ts.get());
-    segment.options.has(Options::TIMESTAMPS) && first != last && segment.options.ts_echo == first
-}
-
-/// The same of the last.
-#[inline(always)]
-fn echoes_last_of_several(segment: &Segment, sent: &Sent<'_>) -> bool {
-    let (first, last) = (sent.receiver.first_ts.get(), sent.receiver.last_ts.get());
-    segment.options.has(Options::TIMESTAMPS) && first != last && segment.options.ts_echo == last
+fn echoes_of_several(ts_value: u32, segment: &Segment, sent: &Sent<'_>) -> bool {
+    let were_several = sent.receiver.first_ts.get() != sent.receiver.last_ts.get();
+    segment.options.has(Options::TIMESTAMPS) && were_several && segment.options.ts_echo == ts_value
 }
 
 /// Whether a segment acknowledges its receiver's SYN. In a capture of nothing but SYN, FIN and RST a FIN acknowledges
@@ -159,7 +156,8 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
                 // Likewise, and it has closed already.
                 _ if word.has_of(Mark::FinSent, Role::Originator) => Verdict::accept(word, Note::Nothing),
                 _ => {
-                    let last = word.has(Mark::SynAckRepeated) && echoes_last_of_several(segment, sent);
+                    let last =
+                        word.has(Mark::SynAckRepeated) && echoes_of_several(sent.receiver.last_ts.get(), segment, sent);
                     Verdict::accept(established(word), if last { Note::LastSynAckAcked } else { Note::Completed })
                 }
             }

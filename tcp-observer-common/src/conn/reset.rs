@@ -61,10 +61,9 @@ pub(super) fn after_handshake(word: Word, from: Role, segment: &Segment, sent: &
         // Both FINs were exchanged: the RST only cuts TIME-WAIT short (<https://www.rfc-editor.org/rfc/rfc1337>).
         Phase::TimeWait => (word, Note::TimeWaitAssassinated),
         _ => {
-            let initiator = match (word.initiator(), from) {
-                (Initiator::Nobody, Role::Originator) => Initiator::Originator,
-                (Initiator::Nobody, Role::Responder) => Initiator::Responder,
-                (begun, _) => begun,
+            let initiator = match word.initiator() {
+                Initiator::Nobody => Initiator::of(from),
+                begun => begun,
             };
             (word.with_close(initiator, How::Rst), if begun { Note::ResetAfterFin } else { Note::AbortiveClose })
         }

@@ -83,11 +83,10 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     let own = State::from_bits(forget(own as u64) as u8);
     // Or the peer's FIN lies beyond a gap, and this end has not said that it got it.
     let crossed = own == State::Closing || own == State::FinWait1 && word.has_of(Mark::FinSent, from.opposite());
-    let (initiator, how) = match (word.initiator(), from) {
+    let (initiator, how) = match word.initiator() {
         _ if crossed => (Initiator::Both, How::Simultaneous),
-        (Initiator::Nobody, Role::Originator) => (Initiator::Originator, How::Fin),
-        (Initiator::Nobody, Role::Responder) => (Initiator::Responder, How::Fin),
-        (begun, _) => (begun, word.how()),
+        Initiator::Nobody => (Initiator::of(from), How::Fin),
+        begun => (begun, word.how()),
     };
     let word = word.with_state(from, own).with_of(Mark::FinSent, from).with_close(initiator, how).forgotten();
     let peer = word.state(from.opposite());

@@ -58,6 +58,17 @@ labelled! {
     }
 }
 
+impl Initiator {
+    /// The one endpoint with this role.
+    #[inline(always)]
+    pub const fn of(role: Role) -> Self {
+        match role {
+            Role::Originator => Initiator::Originator,
+            Role::Responder => Initiator::Responder,
+        }
+    }
+}
+
 labelled! {
     /// What this host is to a flow, from which of its endpoints' addresses are the host's own.
     pub enum Locality {

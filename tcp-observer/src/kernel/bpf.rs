@@ -106,7 +106,7 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }
 
-/// Runs a program once on a frame; what it returned.
+/// Runs a program once on a frame; what it returned. A signal that interrupts it begins it anew.
 pub fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
     let mut attr = TestRunAttr {
         program_fd: number(program),
@@ -115,9 +115,13 @@ pub fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
         repeat: 1,
         ..TestRunAttr::default()
     };
-    // SAFETY: the kernel reads `data_in_bytes` bytes at `data_in`, and writes nothing since `data_out` is null.
-    unsafe { bpf(TEST_RUN, &mut attr)? };
-    Ok(attr.return_value)
+    loop {
+        // SAFETY: the kernel reads `data_in_bytes` bytes at `data_in`, and writes nothing since `data_out` is null.
+        match unsafe { bpf(TEST_RUN, &mut attr) } {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map(|()| attr.return_value),
+        }
+    }
 }
 
 /// A map with keys `K` and values `V`, whose sizes have been compared with the kernel's.

@@ -92,18 +92,9 @@ pub fn reconcile(maps: &PinnedMaps, sweep: &OwnedFd, which: Which) -> anyhow::Re
         gone.retain(|candidate| !candidate.may_be_cookie || !listening.takes(candidate.ends.0));
     }
     for candidate in &gone {
-        run(sweep, &candidate.frame).context("cannot run the sweep program")?;
+        bpf::test_run(sweep.as_fd(), &candidate.frame).context("cannot run the sweep program")?;
     }
     Ok(gone.len())
-}
-
-fn run(sweep: &OwnedFd, frame: &[u8]) -> io::Result<()> {
-    loop {
-        match bpf::test_run(sweep.as_fd(), frame) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result.map(drop),
-        }
-    }
 }
 
 fn is_there(candidate: &Candidate) -> io::Result<bool> {
