@@ -19,7 +19,7 @@ use crate::run;
 pub const PREFIX: &str = "tcpo-";
 /// The BPF file system's usual place.
 pub const BPFFS: &str = "/sys/fs/bpf";
-/// No test takes longer than this, whatever goes wrong.
+/// No test takes longer than this, whatever goes wrong, unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(150);
 
 /// A name that nothing else on the machine has.
@@ -36,6 +36,12 @@ pub struct Bounded(#[expect(dead_code, reason = "dropping it is what the watchdo
 /// removed, should the test hang.
 #[track_caller]
 pub fn bounded() -> Bounded {
+    bounded_by(LIMIT)
+}
+
+/// The same with a limit of its own, for a proof that is to run for long.
+#[track_caller]
+pub fn bounded_by(limit: Duration) -> Bounded {
     // SAFETY: geteuid has no preconditions.
     let user = unsafe { libc::geteuid() };
     assert!(user == 0, "the kernel tests need root: run them as root, through `cargo xtask test`");
@@ -47,8 +53,8 @@ pub fn bounded() -> Bounded {
     let (alive, ended) = mpsc::channel();
     let test = thread::current().name().unwrap_or("?").to_owned();
     thread::spawn(move || {
-        if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("`{test}` still runs after {LIMIT:?}: giving up all tests of this process");
+        if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("`{test}` still runs after {limit:?}: giving up all tests of this process");
             remove_namespaces(std::process::id());
             abort();
         }

@@ -3,6 +3,8 @@
 //! The key's sides are *low* and *high*. Which of them opened the connection is the state machine's knowledge and
 //! lives in its [`Word`](crate::conn::Word), since it may be learnt late.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
+
 /// An IP address as 32-bit words in network byte order, so that comparing costs no call to `memcmp` in the kernel.
 pub trait Address: Copy + Eq {
     /// A total order, the same on every machine that runs one observer; it carries no meaning beyond that.
@@ -126,6 +128,22 @@ impl<A: Address> FlowKey<A> {
     }
 }
 
+/// An address in network byte order, as one word.
+pub fn ipv4_word(address: Ipv4Addr) -> Ipv4 {
+    [u32::from_ne_bytes(address.octets())]
+}
+
+/// An address in network byte order, as four words in memory order.
+pub fn ipv6_words(address: Ipv6Addr) -> Ipv6 {
+    let mut words = [0; 4];
+    for (word, four) in words.iter_mut().zip(address.octets().chunks_exact(4)) {
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(four);
+        *word = u32::from_ne_bytes(bytes);
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +171,13 @@ mod tests {
         let a: Ipv6 = [0x2001_0db8_u32.to_be(), 0, 0, 2_u32.to_be()];
         let b: Ipv6 = [0x2001_0db8_u32.to_be(), 0, 0, 0x0100_u32.to_be()];
         assert!(a.precedes(&b) && !b.precedes(&a) && !a.precedes(&a));
+    }
+
+    #[test]
+    fn words_keep_the_bytes_in_network_order() {
+        let words = ipv6_words("2001:db8::2".parse().unwrap());
+        assert_eq!(words, [0x2001_0db8_u32.to_be(), 0, 0, 2_u32.to_be()]);
+        assert!(ipv6_words(Ipv6Addr::LOCALHOST).is_loopback());
     }
 
     #[test]

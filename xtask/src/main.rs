@@ -1,4 +1,4 @@
-//! The tasks of this repository: `cargo xtask setup|build|run|test`.
+//! The tasks of this repository: `cargo xtask setup|build|run|test|prove`.
 //!
 //! Plain cargo builds and tests everything that needs neither privilege nor a BPF toolchain. What is left is here: the
 //! kernel programs (another target, another linker), the agent with them inside, and the tests that need root.
@@ -6,6 +6,7 @@
 
 mod build;
 mod process;
+mod prove;
 mod run;
 mod setup;
 mod tally;
@@ -17,7 +18,7 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{setup::Toolchain, test::Step, workspace::Workspace};
+use crate::{prove::Proof, setup::Toolchain, test::Step, workspace::Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs and tests tcp-observer")]
@@ -48,6 +49,13 @@ enum Task {
         #[arg(long, value_name = "STEP")]
         only: Vec<Step>,
     },
+    /// The proofs at length: all of them, or those named
+    Prove {
+        only: Vec<Proof>,
+        /// How many runs, connections, … instead of the usual long amount
+        #[arg(long)]
+        amount: Option<u64>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,6 +81,7 @@ fn perform(task: Task) -> Result<ExitCode> {
             println!("{}", agent.display());
         }
         Task::Run { arguments } => match run::run(&workspace, &arguments)? {},
+        Task::Prove { only, amount } => return Ok(prove::run(&workspace, &only, amount)),
         Task::Test { only } => return Ok(test::run(&workspace, &only)),
     }
     Ok(ExitCode::SUCCESS)

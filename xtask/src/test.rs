@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Everything that runs on the host; the kernel programs have steps of their own.
-const HOST_PACKAGES: &[&str] = &["tcp-observer-common", "tcp-observer", "xtask", "integration-tests"];
+const HOST_PACKAGES: &[&str] = &["tcp-observer-common", "tcp-observer", "proofs", "xtask", "integration-tests"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Step {
@@ -45,9 +45,9 @@ pub enum Step {
 
 /// What became of a step.
 #[derive(Default)]
-struct Outcome {
-    tally: Tally,
-    error: Option<Error>,
+pub struct Outcome {
+    pub tally: Tally,
+    pub error: Option<Error>,
 }
 
 pub fn run(workspace: &Workspace, only: &[Step]) -> ExitCode {
@@ -136,7 +136,7 @@ impl Step {
 
 /// Runs the kernel tests with the built agent (`TCP_OBSERVER_BIN`), each test binary as root. They are built in the
 /// profile of the unit tests, which shares the dependencies with those.
-fn kernel_tests(workspace: &Workspace, command: &mut Command) -> Outcome {
+pub fn kernel_tests(workspace: &Workspace, command: &mut Command) -> Outcome {
     let ready = setup::ensure_test_commands().and_then(|()| build::everything(workspace, true));
     let agent = match ready {
         Ok(agent) => agent,
@@ -154,7 +154,7 @@ fn kernel_tests(workspace: &Workspace, command: &mut Command) -> Outcome {
 }
 
 /// Runs `cargo test`, passes on what it prints, and counts.
-fn run_tests(command: &mut Command) -> Outcome {
+pub fn run_tests(command: &mut Command) -> Outcome {
     let mut tally = Tally::default();
     let result = stream_lines(command, |line| {
         println!("{line}");
@@ -180,7 +180,7 @@ fn stream_lines(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<
 
 impl Outcome {
     /// Makes the count and the verdict agree.
-    fn settled(mut self, is_tests: bool) -> Self {
+    pub fn settled(mut self, is_tests: bool) -> Self {
         if is_tests && self.error.is_none() && self.tally.is_empty() {
             self.error = Some(anyhow!("no test ran"));
         }

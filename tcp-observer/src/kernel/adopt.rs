@@ -14,13 +14,12 @@ use std::{
 use anyhow::Context;
 use tcp_observer_common::{
     conn::{Flow, Role, Sockets, State, adopted, guessed_role},
-    flow::{Address, FlowKey, Side},
+    flow::{Address, FlowKey, Side, ipv4_word, ipv6_words},
 };
 
 use super::{
     bpf::Plain,
     clock,
-    local::{ipv4_word, ipv6_words},
     maps::{PinnedMap, PinnedMaps},
     sockets::{self, Listening, Socket, TimerKind},
 };
@@ -65,7 +64,7 @@ pub fn adopt(maps: &PinnedMaps, observed: &Observed<'_>) -> anyhow::Result<usize
                 note(&mut ipv4, (ipv4_word(own), local.port()), (ipv4_word(other), remote.port()), socket);
             }
             (IpAddr::V6(own), IpAddr::V6(other)) => {
-                let (own, other) = (ipv6_words(own.octets()), ipv6_words(other.octets()));
+                let (own, other) = (ipv6_words(own), ipv6_words(other));
                 note(&mut ipv6, (own, local.port()), (other, remote.port()), socket);
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {}

@@ -3,14 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::Path,
 };
 
 use anyhow::Context;
 use tcp_observer_common::{
     abi::map,
-    flow::{Address, Ipv4, Ipv6},
+    flow::{Address, Ipv4, Ipv6, ipv4_word, ipv6_words},
 };
 
 use super::{
@@ -64,7 +64,7 @@ impl LocalAddresses {
     fn change(&self, address: IpAddr, is_local: bool) -> io::Result<()> {
         match address {
             IpAddr::V4(address) => write(&self.ipv4, ipv4_word(address), is_local),
-            IpAddr::V6(address) => write(&self.ipv6, ipv6_words(address.octets()), is_local),
+            IpAddr::V6(address) => write(&self.ipv6, ipv6_words(address), is_local),
         }
     }
 
@@ -81,34 +81,4 @@ fn write<A: Address + Plain>(map: &PinnedMap<A, u8>, key: A, is_local: bool) -> 
         return Ok(());
     }
     if is_local { map.table.update(&key, &1) } else { map.table.delete(&key).map(drop) }
-}
-
-/// An address in network byte order, as one word.
-pub(super) fn ipv4_word(address: Ipv4Addr) -> Ipv4 {
-    [u32::from_ne_bytes(address.octets())]
-}
-
-/// An address in network byte order, as four words in memory order.
-pub(super) fn ipv6_words(octets: [u8; 16]) -> Ipv6 {
-    let mut words = [0; 4];
-    for (word, four) in words.iter_mut().zip(octets.chunks_exact(4)) {
-        let mut bytes = [0; 4];
-        bytes.copy_from_slice(four);
-        *word = u32::from_ne_bytes(bytes);
-    }
-    words
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv6Addr;
-
-    use super::*;
-
-    #[test]
-    fn words_keep_the_bytes_in_network_order() {
-        let words = ipv6_words("2001:db8::2".parse::<Ipv6Addr>().unwrap().octets());
-        assert_eq!(words, [0x2001_0db8_u32.to_be(), 0, 0, 2_u32.to_be()]);
-        assert!(ipv6_words(Ipv6Addr::LOCALHOST.octets()).is_loopback());
-    }
 }

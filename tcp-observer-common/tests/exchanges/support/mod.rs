@@ -14,12 +14,11 @@
 //! A segment must update its flow, unless the test says before it which [`Skip`](tcp_observer_common::counters::Skip)
 //! it should earn: `client.skipped(Stale).syn(9)`. The clock stands still until the test moves it.
 
-mod memory;
 mod peer;
 mod talk;
 
-pub use memory::Memory;
 pub use peer::Peer;
+pub use proofs::memory::Memory;
 pub use talk::{CLIENT_ADDR, Endpoint, SERVER_ADDR, Talk};
 
 pub const MICROSECOND: u64 = 1_000;

@@ -11,7 +11,9 @@ use tcp_observer_common::{
     seq::SeqNum,
 };
 
-use super::{Memory, Talk, memory::MemoryTable, talk::Endpoint};
+use proofs::memory::MemoryTable;
+
+use super::{Memory, Talk, talk::Endpoint};
 
 /// The segment that the others are made from: nothing set, a full window.
 const TEMPLATE: Segment = Segment {

@@ -13,7 +13,9 @@ use tcp_observer_common::{
     wire::Quote,
 };
 
-use super::{Memory, Peer, SECOND, memory::MemoryTable};
+use proofs::memory::MemoryTable;
+
+use super::{Memory, Peer, SECOND};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint<A> {

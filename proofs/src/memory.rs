@@ -1,20 +1,25 @@
 //! The observer's surroundings in memory: tables over hash maps, an injected clock, one block of counters.
+//!
+//! A frame or a segment goes in, at a time that the test sets; what the core makes of it is in the public fields.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     hash::Hash,
+    net::IpAddr,
     rc::Rc,
 };
 
 use tcp_observer_common::{
     conn::Flow,
-    counters::{Counters, PORT_SLOTS, TableKind},
-    flow::{Address, FlowKey, Ipv4, Ipv6},
+    counters::{Counters, PORT_SLOTS, Skip, TableKind, place},
+    flow::{Address, FlowKey, Ipv4, Ipv6, ipv4_word, ipv6_words},
+    frame::Frame,
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    observer::{Family, Host, Refusal, Table},
+    observer::{Family, Host, Refusal, Sighting, Table, Tap, observe, observe_quote},
     sweep::sweep_entry,
+    wire::{self, Link, Network, Parsed},
 };
 
 /// A table with a bound, shared by all that hold it.
@@ -33,6 +38,20 @@ impl<A> Default for MemoryTable<A> {
 impl<A: Address + Hash> MemoryTable<A> {
     pub fn len(&self) -> usize {
         self.flows.borrow().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.flows.borrow().is_empty()
+    }
+
+    /// Forgets all flows.
+    pub fn clear(&self) {
+        self.flows.borrow_mut().clear();
+    }
+
+    /// Shows each flow, in no order.
+    pub fn for_each(&self, mut show: impl FnMut(&FlowKey<A>, &Flow)) {
+        self.flows.borrow().iter().for_each(|(key, flow)| show(key, flow));
     }
 
     /// Lets no more than this many flows in from now on.
@@ -81,7 +100,9 @@ pub struct Memory {
     pub contention: Cell<u32>,
     /// Whether a lone ACK or RST begins a flow, as in a capture.
     pub keeps_all: bool,
-    slots: RefCell<[u16; PORT_SLOTS]>,
+    /// Ports from here on get no counters of their own.
+    pub first_ephemeral: u32,
+    pub port_slots: RefCell<[u64; PORT_SLOTS]>,
     scratch: Flow,
 }
 
@@ -100,9 +121,64 @@ impl Memory {
             histograms: RefCell::new(vec![Histogram::default(); HISTOGRAMS as usize]),
             contention: Cell::new(0),
             keeps_all: false,
-            slots: RefCell::new([0; PORT_SLOTS]),
+            first_ephemeral: u32::from(u16::MAX) + 1,
+            port_slots: RefCell::new([0; PORT_SLOTS]),
             scratch: Flow::default(),
         }
+    }
+
+    /// Takes these addresses, and no others, for local ones.
+    pub fn set_local(&mut self, local: &[IpAddr]) {
+        (self.local4, self.local6) = (Vec::new(), Vec::new());
+        for addr in local {
+            match addr {
+                IpAddr::V4(addr) => self.local4.push(ipv4_word(*addr)),
+                IpAddr::V6(addr) => self.local6.push(ipv6_words(*addr)),
+            }
+        }
+    }
+
+    /// Forgets all flows, but nothing that was counted.
+    pub fn forget_flows(&self) {
+        self.flows4.clear();
+        self.half_open4.clear();
+        self.flows6.clear();
+        self.half_open6.clear();
+    }
+
+    /// Takes in one packet, as a kernel program does; a reason why it updates nothing is counted.
+    ///
+    /// # Errors
+    /// That reason.
+    pub fn take(&self, link: Link, tap: Tap, bytes: &[u8], wire_segments: u32) -> Result<(), Skip> {
+        let result = self.observe(link, tap, &Packet { bytes, wire_segments });
+        if let Err(reason) = result {
+            self.add(place::skipped(reason), 1);
+        }
+        result
+    }
+
+    fn observe(&self, link: Link, tap: Tap, packet: &Packet<'_>) -> Result<(), Skip> {
+        match wire::network(packet, link)? {
+            (Network::Ipv4, offset) => match wire::segment4(packet, offset) {
+                Ok(parsed) => self.take_segment(packet, &parsed, tap),
+                Err(Skip::NotTcp) => observe_quote(self, &wire::quote4(packet, offset)?),
+                Err(reason) => Err(reason),
+            },
+            (Network::Ipv6, offset) => match wire::segment6(packet, offset) {
+                Ok(parsed) => self.take_segment(packet, &parsed, tap),
+                Err(Skip::NotTcp) => observe_quote(self, &wire::quote6(packet, offset)?),
+                Err(reason) => Err(reason),
+            },
+        }
+    }
+
+    fn take_segment<A: Address>(&self, packet: &Packet<'_>, parsed: &Parsed<A>, tap: Tap) -> Result<(), Skip>
+    where
+        Self: Family<A>,
+    {
+        let Parsed { key, side, segment, options } = parsed;
+        observe(self, key, Sighting { side: *side, segment, tap }, || wire::options(packet, *options))
     }
 
     /// One round of the sweep over every table.
@@ -116,6 +192,26 @@ impl Memory {
     fn sweep_table<A: Address + Hash>(&self, kind: TableKind, table: &MemoryTable<A>) {
         let now_ns = self.now_ns.get();
         table.flows.borrow_mut().retain(|key, flow| !sweep_entry(self, kind, key, flow, now_ns, &self.limits));
+    }
+}
+
+/// A buffer, and of how many segments it is made on the wire.
+struct Packet<'a> {
+    bytes: &'a [u8],
+    wire_segments: u32,
+}
+
+impl Frame for Packet<'_> {
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes.load(offset)
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn wire_segments(&self) -> u32 {
+        self.wire_segments
     }
 }
 
@@ -149,14 +245,18 @@ impl Host for Memory {
     }
 
     fn port_slot(&self, port: u16, claim: bool) -> usize {
-        let mut slots = self.slots.borrow_mut();
-        let known = slots.iter().position(|&taken_by| taken_by == port);
-        let free = if claim { slots.iter().position(|&taken_by| taken_by == 0) } else { None };
-        let slot = known.or(free).unwrap_or(PORT_SLOTS);
-        if let Some(taken_by) = slots.get_mut(slot) {
-            *taken_by = port;
+        let port = u64::from(port);
+        let mut slots = self.port_slots.borrow_mut();
+        if let Some(slot) = slots.iter().position(|&taken_by| taken_by == port) {
+            return slot;
         }
-        slot
+        match slots.iter().position(|&taken_by| taken_by == 0) {
+            Some(free) if claim && port < u64::from(self.first_ephemeral) => {
+                slots[free] = port;
+                free
+            }
+            Some(_) | None => PORT_SLOTS,
+        }
     }
 
     fn keeps_all(&self) -> bool {
