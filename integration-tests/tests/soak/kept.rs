@@ -16,7 +16,7 @@ const PORT: u16 = 8081;
 const LOSSY_PORT: u16 = 8088;
 
 pub struct Kept {
-    connections: Vec<Connection>,
+    _connections: Vec<Connection>,
     /// Towards a client that will not hear the host any more.
     lossy: Vec<(Listener, Connection, Connection)>,
     moments: Vec<TcpStream>,
@@ -44,7 +44,7 @@ impl Kept {
             shut(&half_closed.client);
             (listener, open, half_closed)
         });
-        Self { connections, lossy: lossy.into(), moments: Vec::new() }
+        Self { _connections: connections, lossy: lossy.into(), moments: Vec::new() }
     }
 
     /// Begins what the kernel will repeat for a while: FIN_WAIT_1, LAST_ACK, SYN_RECV and SYN_SENT in the host.

@@ -174,6 +174,8 @@ fn is_due(word: Word, flow: &Flow, now_ns: u64) -> bool {
             let waited_ns = now_ns.saturating_sub(flow.times.changed_ns.get());
             is_in(&[State::TimeWait]) && comes_round(waited_ns, 30 * SECOND_NS)
         }
+        // A FIN out of nothing, to which nothing was said: a listener that was scanned is silent, and has no socket.
+        Phase::HalfClosed | Phase::Closing if !word.is_settled() => silent_ns >= 2 * SECOND_NS,
         Phase::HalfClosed | Phase::Closing => {
             let is_short = is_in(&[State::FinWait1, State::FinWait2, State::Closing, State::LastAck]);
             if is_short { silent_ns >= 2 * SECOND_NS } else { comes_round(silent_ns, QUIET_NS) }
