@@ -30,6 +30,8 @@ const LONG: Duration = Duration::from_secs(180);
 /// What the agent's memory may differ by between two moments at which the tables are about as full: buffers of a
 /// snapshot and of an answer in the hands of the allocator.
 const SPREAD_KIB: u64 = 2048;
+/// And what it may take for each further flow and its socket, which a look at all of them reads.
+const BYTES_PER_FLOW: u64 = 512;
 /// The longest that an entry lives on when nothing happens any more: unconfirmed for 120 s, lingering for 5 s, and the
 /// sweep that comes by every 5 s.
 const ALL_OVER: Duration = Duration::from_secs(150);
@@ -44,6 +46,7 @@ fn under_mixed_load_the_observer_counts_what_its_kernel_counts_and_does_not_grow
     let agent = Agent::start(&stage.host, &[interfaces.as_flattened(), &tables].concat());
     let mut kept = Kept::open(&stage);
     let before = Counts::still(&stage, &agent);
+    let held_before = Held::by(agent.pid());
 
     let ledger = Ledger::default();
     let clock = Clock::lasting(load_time);
@@ -67,7 +70,7 @@ fn under_mixed_load_the_observer_counts_what_its_kernel_counts_and_does_not_grow
         });
         watch.look(&stage, &agent);
     }
-    assert_no_growth(&watch, load_time);
+    assert_no_growth(&held_before, &watch, load_time);
     agent.stop();
 }
 
@@ -96,15 +99,19 @@ fn assert_views_agree(stage: &Stage, agent: &Agent<'_>) {
     });
 }
 
-/// From the end of the warm-up to the end of all: the same descriptors, threads, programs, maps and links, no more memory.
-fn assert_no_growth(watch: &Watch, load_time: Duration) {
+/// What is open at the end was open before the load. Memory and threads are those of the end of the warm-up.
+fn assert_no_growth(before: &Held, watch: &Watch, load_time: Duration) {
     // Until the agent has served a few scrapes of a filled table.
-    let warm = (load_time / 3).min(Duration::from_secs(90));
-    let (_, at_first) = watch.rows.iter().find(|(at, _)| *at >= warm).expect("there was a look after the warm-up");
-    let (_, at_last) = watch.rows.last().expect("there was a look");
-    println!("after the warm-up: {at_first:?}\nat the end: {at_last:?}");
-    let constant = |held: &Held| (held.descriptors, held.threads, held.bpf, held.maps_bytes);
-    assert_eq!(constant(at_last), constant(at_first), "descriptors, threads, BPF objects, bytes of maps");
-    let most = at_first.anonymous_kib + SPREAD_KIB;
-    assert!(at_last.anonymous_kib <= most, "{} KiB of memory, at most {most} were expected", at_last.anonymous_kib);
+    let warm_up = (load_time / 3).min(Duration::from_secs(90));
+    let (cold, warm): (Vec<_>, Vec<_>) = watch.rows.iter().partition(|row| row.at < warm_up);
+    let (first, last) = (warm.first().expect("there were looks after it"), warm.last().expect("likewise"));
+    println!("before: {before:?}\nafter the warm-up: {first:?}\nat the end: {last:?}");
+    let constant = |held: &Held| (held.descriptors, held.bpf, held.maps_bytes);
+    assert_eq!(constant(&last.held), constant(before), "descriptors, BPF objects, bytes of maps");
+    let threads = cold.iter().chain([first]).map(|row| row.held.threads).max();
+    assert!(Some(last.held.threads) <= threads, "{} threads, and {threads:?} before", last.held.threads);
+    let flows = warm.iter().map(|row| row.flows).max().unwrap_or_default().saturating_sub(first.flows) as u64;
+    let most = first.held.anonymous_kib + SPREAD_KIB + flows * BYTES_PER_FLOW / 1024;
+    let is = last.held.anonymous_kib;
+    assert!(is <= most, "{is} KiB of memory, at most {most} were expected");
 }

@@ -96,6 +96,14 @@ fn observed(agent: &Agent<'_>) -> (BTreeSet<Socket>, usize, usize) {
     (endpoints, flows, half_open)
 }
 
+/// What is kept of a look.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub at: Duration,
+    pub flows: usize,
+    pub held: Held,
+}
+
 /// What has been seen so far.
 pub struct Watch {
     began: Instant,
@@ -103,7 +111,7 @@ pub struct Watch {
     differing: BTreeMap<(Socket, bool), u32>,
     /// Differences that lasted, as they were found.
     pub lasting: BTreeSet<String>,
-    pub rows: Vec<(Duration, Held)>,
+    pub rows: Vec<Row>,
 }
 
 impl Watch {
@@ -137,7 +145,7 @@ impl Watch {
         let held = Held::by(agent.pid());
         let at = self.began.elapsed();
         self.print(at, &views, &held, agent);
-        self.rows.push((at, held));
+        self.rows.push(Row { at, flows: views.flows, held });
         let only_observer = views.observer.difference(&views.kernel).map(|socket| (socket.clone(), true));
         let only_kernel = views.kernel.difference(&views.observer).map(|socket| (socket.clone(), false));
         let mut differing = BTreeMap::new();
@@ -146,8 +154,8 @@ impl Watch {
             if looks == MOMENTS + 1 {
                 let (socket, is_observers) = &difference;
                 let whose = if *is_observers { "observer" } else { "kernel" };
-                let record = agent.flows_of_port(socket.peer.port());
-                let line = format!("at {:.0} s only the {whose} has {socket}: {record:?}", at.as_secs_f64());
+                let flows: Vec<_> = agent.flows_of_port(socket.peer.port()).iter().map(brief).collect();
+                let line = format!("at {:.0} s only the {whose} has {socket}; dump: {flows:?}", at.as_secs_f64());
                 println!("{line}");
                 self.lasting.insert(line);
             }
@@ -165,7 +173,7 @@ impl Watch {
             })
             .collect();
         let (at_before, ticks_before) =
-            self.rows.last().map_or((Duration::ZERO, 0), |(at, held)| (*at, held.cpu_ticks));
+            self.rows.last().map_or((at, held.cpu_ticks), |row| (row.at, row.held.cpu_ticks));
         let cpu = (held.cpu_ticks - ticks_before) as f64 / (at - at_before).as_secs_f64().max(0.01);
         let skipped = pinned::counters(agent).skipped;
         let skipped: Vec<_> = Skip::ALL
@@ -188,6 +196,25 @@ impl Watch {
             skipped.join(", "),
         );
     }
+}
+
+/// A record in a line.
+fn brief(record: &serde_json::Value) -> String {
+    let end = |end: &str| {
+        let end = &record[end];
+        format!("{}:{} {} (local: {})", end["addr"], end["port"], end["state"], end["local"])
+    };
+    let [originator, responder] = ["originator", "responder"].map(end);
+    let of = |field: &str| record[field].to_string();
+    format!(
+        "{originator} → {responder} {} {} {} last seen {} {}",
+        of("role"),
+        of("phase"),
+        of("history"),
+        of("last_seen"),
+        of("notes")
+    )
+    .replace('"', "")
 }
 
 /// Entries of the four tables, those that linger included.
