@@ -1,7 +1,6 @@
 //! The agent's life: prepare, attach, announce, serve, and undo all of it in the opposite order.
 
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -31,6 +30,7 @@ use crate::{
         memory, pin,
         plan::plan,
         preflight,
+        sight::Sight,
         sweep::Sweeper,
     },
     output::{http, metrics::Exporter},
@@ -225,18 +225,19 @@ impl Agent<'_> {
 
     /// Takes in the connections that were there before. Without them the agent is as good for all that begin later.
     async fn adopt(&self, maps: &Arc<PinnedMaps>, inventory: &Inventory) {
-        let interfaces: BTreeSet<u32> = self.observed.names().map(|(index, _)| index).collect();
-        let loopback = inventory.links.iter().any(|link| link.is_loopback && interfaces.contains(&link.index));
-        let (maps, addresses) = (Arc::clone(maps), inventory.addresses.clone());
-        let adopted = tokio::task::spawn_blocking(move || {
-            adopt::adopt(&maps, &adopt::Observed { addresses: &addresses, interfaces, loopback })
-        });
+        let sight = self.sight(inventory);
+        let maps = Arc::clone(maps);
+        let adopted = tokio::task::spawn_blocking(move || adopt::adopt(&maps, &sight));
         match adopted.await {
             Ok(Ok(0)) => {}
             Ok(Ok(count)) => tracing::info!("adopted {count} connections that were there before"),
             Ok(Err(error)) => tracing::warn!("cannot adopt the connections that were there before: {error:#}"),
             Err(error) => tracing::warn!("cannot adopt the connections that were there before: {error}"),
         }
+    }
+
+    fn sight(&self, inventory: &Inventory) -> Sight {
+        Sight::new(inventory, self.observed.names().map(|(index, _)| index).collect())
     }
 
     fn note_attachments(&self) -> anyhow::Result<()> {
