@@ -1,7 +1,7 @@
 //! Both views of a running system: the maps of an agent, and the socket table of the network namespace that the calling
 //! thread is in.
 
-use std::fs;
+use std::{fs, io};
 
 use anyhow::Context;
 use tcp_observer_common::counters::Skip;
@@ -29,7 +29,7 @@ pub struct Live<'a> {
 
 impl Source for Live<'_> {
     fn sockets(&self) -> anyhow::Result<Vec<Socket>> {
-        Ok(sockets::connections()?)
+        sockets::connections().map_err(unreadable)
     }
 
     fn flows(&self, visit: &mut dyn FnMut(FlowRecord)) -> anyhow::Result<u64> {
@@ -37,7 +37,7 @@ impl Source for Live<'_> {
     }
 
     fn facts(&self) -> anyhow::Result<Facts> {
-        let listeners = sockets::listeners()?;
+        let listeners = sockets::listeners().map_err(unreadable)?;
         Ok(Facts {
             sight: self.sight.clone(),
             listening: listeners.iter().collect(),
@@ -45,6 +45,14 @@ impl Source for Live<'_> {
             counts: netstat::tcp_counts().context("cannot read the kernel's counts of TCP")?,
             table_full: self.maps.counters()?.skipped[Skip::TableFull.index()],
         })
+    }
+}
+
+/// A socket table that this process may not read is a lack of privilege; one that is not there is a failure.
+fn unreadable(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::unavailable(error.to_string()),
+        _ => error.into(),
     }
 }
 
@@ -77,5 +85,22 @@ fn is_elsewhere(pid: u32) -> bool {
     match (namespace(&pid.to_string()), namespace("thread-self")) {
         (Ok(agents), Ok(own)) => agents != own,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_socket_table_is_a_lack_of_privilege_and_a_missing_one_a_failure() {
+        let code = |kind: io::ErrorKind| crate::exit::code(&unreadable(kind.into()));
+        assert_eq!(code(io::ErrorKind::PermissionDenied), 3.into());
+        assert_eq!(code(io::ErrorKind::Unsupported), 1.into());
+    }
+
+    #[test]
+    fn this_process_is_in_the_namespace_that_it_is_in() {
+        assert!(!is_elsewhere(std::process::id()));
     }
 }
