@@ -23,6 +23,7 @@ use load::{Clock, Ledger};
 use process::Held;
 use proofs::amount::amount;
 use stage::{SCAN, Stage};
+use tcp_observer::snapshot::FlowRecord;
 use watch::{Views, Watch, entries};
 
 /// From here on a soak is long: TIME_WAIT comes and goes within it, and its end is waited for.
@@ -30,8 +31,6 @@ const LONG: Duration = Duration::from_secs(180);
 /// What the agent's memory may differ by between two moments at which the tables are about as full: buffers of a
 /// snapshot and of an answer in the hands of the allocator.
 const SPREAD_KIB: u64 = 2048;
-/// And what it may take for each further flow and its socket, which a look at all of them reads.
-const BYTES_PER_FLOW: u64 = 512;
 /// The longest that an entry lives on when nothing happens any more: unconfirmed for 120 s, lingering for 5 s, and the
 /// sweep that comes by every 5 s.
 const ALL_OVER: Duration = Duration::from_secs(150);
@@ -111,7 +110,10 @@ fn assert_no_growth(before: &Held, watch: &Watch, load_time: Duration) {
     let threads = cold.iter().chain([first]).map(|row| row.held.threads).max();
     assert!(Some(last.held.threads) <= threads, "{} threads, and {threads:?} before", last.held.threads);
     let flows = warm.iter().map(|row| row.flows).max().unwrap_or_default().saturating_sub(first.flows) as u64;
-    let most = first.held.anonymous_kib + SPREAD_KIB + flows * BYTES_PER_FLOW / 1024;
+    // A scrape makes a record of each flow, and the allocator keeps the room for them for each thread that has served one.
+    let threads = watch.rows.iter().map(|row| row.held.threads).max().unwrap_or_default();
+    let scrapes = flows * threads * size_of::<FlowRecord>() as u64;
+    let most = first.held.anonymous_kib + SPREAD_KIB + scrapes / 1024;
     let is = last.held.anonymous_kib;
     assert!(is <= most, "{is} KiB of memory, at most {most} were expected");
 }

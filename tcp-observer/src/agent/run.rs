@@ -51,6 +51,7 @@ const SETTLE: Duration = Duration::from_millis(10);
 const RECHECK: Duration = Duration::from_secs(30);
 
 pub async fn run(options: &Options) -> anyhow::Result<()> {
+    memory::give_back_large_buffers();
     let mut signals = Signals::listen()?;
     let netlink = Netlink::open()?;
     let inventory = netlink.inventory().await?;

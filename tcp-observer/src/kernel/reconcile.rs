@@ -208,8 +208,6 @@ fn is_due(word: Word, flow: &Flow, between: &Range<u64>) -> bool {
         Phase::HalfOpen => is_in(&[State::SynSent, State::SynReceived]) && silent_ns >= 2 * SECOND_NS,
         // Ended by its timer, unless there were too many.
         Phase::TimeWait => is_in(&[State::TimeWait]) && comes_round(flow.times.changed_ns.get(), 30 * SECOND_NS),
-        // A FIN out of nothing, to which nothing was said: a listener that was scanned is silent, and has no socket.
-        Phase::HalfClosed | Phase::Closing if !word.is_settled() => silent_ns >= 2 * SECOND_NS,
         Phase::HalfClosed | Phase::Closing => {
             let is_short = is_in(&[State::FinWait1, State::FinWait2, State::Closing, State::LastAck]);
             if is_short { silent_ns >= 2 * SECOND_NS } else { comes_round(last_seen_ns, QUIET_NS) }
@@ -221,7 +219,7 @@ fn is_due(word: Word, flow: &Flow, between: &Range<u64>) -> bool {
 #[cfg(test)]
 mod tests {
     use tcp_observer_common::{
-        conn::{Outcome, Sockets, adopted},
+        conn::{Sockets, adopted},
         flow::Side,
     };
 
@@ -255,21 +253,6 @@ mod tests {
         let forwarded = word.without(Mark::Local);
         let flow = Flow::adopted(forwarded, 1, 1);
         assert!(!is_due(forwarded, &flow, &(1..100 * SECOND_NS)));
-    }
-
-    #[test]
-    fn what_a_lone_fin_began_is_asked_for_each_time_until_it_is_confirmed() {
-        let word = Word::fresh(0).with_outcome(Outcome::NotSeen).with_of(Mark::Local, Role::Responder);
-        let word = word.with_state(Role::Originator, State::FinWait1).with_state(Role::Responder, State::Established);
-        let flow = Flow::adopted(word, SECOND_NS, SECOND_NS);
-        let is_due_after = |word, seconds: u64| is_due(word, &flow, &(SECOND_NS..(1 + seconds) * SECOND_NS));
-        assert!(!is_due_after(word, 1));
-        assert!(is_due_after(word, 2));
-        assert!(is_due_after(word, 4));
-        let confirmed = [Role::Originator, Role::Responder]
-            .into_iter()
-            .fold(word, |word, role| word.with_of(Mark::Confirmed, role));
-        assert!(!is_due_after(confirmed, 4));
     }
 
     #[test]
