@@ -11,7 +11,6 @@ pub mod agent;
 pub mod asm;
 pub mod bounds;
 pub mod bpf;
-pub mod frames;
 pub mod metrics;
 pub mod namespace;
 pub mod netstat;
@@ -25,6 +24,8 @@ pub mod stack;
 pub mod tcp_info;
 pub mod traffic;
 pub mod wait;
+
+pub use proofs::frames;
 
 /// The things most tests use.
 pub mod prelude {
