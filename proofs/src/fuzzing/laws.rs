@@ -9,7 +9,7 @@ use tcp_observer_common::{
 use super::{
     essence::{counted, essences},
     script::{Act, Script, What},
-    stage::{Came, Setting, Stage, Wrapping, moved, pairs},
+    stage::{Came, ELSEWHERE, Setting, Stage, Wrapping, moved, pairs},
 };
 
 /// Something that makes no difference.
@@ -108,7 +108,7 @@ fn states_of(stage: &Stage, pair: usize) -> Option<u8> {
     stage.flow(pair).map(|(flow, _)| flow.word.load().states())
 }
 
-/// Every segment a second time at another hook: it is a copy, and leaves everything as it was.
+/// Every segment a second time at a hook that no script knows: it is a copy, and leaves everything as it was.
 fn elsewhere(script: &Script) {
     let mut stage = Stage::new(script, Setting::default());
     for (number, Act { after_ns, what }) in script.acts.iter().enumerate() {
@@ -116,7 +116,7 @@ fn elsewhere(script: &Script) {
         let came = stage.perform(what);
         let What::Spoken(spoken) = what else { continue };
         let before = (essences(&stage), stage.memory.counters.borrow().clone());
-        let result = stage.take(&moved(spoken));
+        let result = stage.take(&moved(spoken, 2 * ELSEWHERE));
         let context = || format!("act {number} elsewhere, {what:?}, of {script:?}");
         match came {
             Came::Packet(Ok(())) => assert_eq!(result, Err(Skip::Duplicate), "{}", context()),

@@ -131,7 +131,7 @@ impl Stage {
             }
             What::Again { elsewhere } => {
                 let Some(last) = self.last.clone() else { return Came::Else };
-                Came::Packet(self.take(&if *elsewhere { moved(&last) } else { last }))
+                Came::Packet(self.take(&if *elsewhere { moved(&last, ELSEWHERE) } else { last }))
             }
             What::Unreachable { pair, from, seq, code } => Came::Packet(self.take_quote(*pair, *from, *seq, *code)),
             What::Damaged(spoken, damage) => {
@@ -317,9 +317,12 @@ fn tap(spoken: &Spoken) -> Tap {
     Tap::new(spoken.interface, spoken.direction)
 }
 
-/// The same segment at a hook where none is seen first.
-pub fn moved(spoken: &Spoken) -> Spoken {
-    Spoken { interface: spoken.interface + 10, ..spoken.clone() }
+/// How far from its own interface a segment is seen again.
+pub const ELSEWHERE: u32 = 10;
+
+/// The same segment at the hook of an interface so much further on.
+pub fn moved(spoken: &Spoken, by: u32) -> Spoken {
+    Spoken { interface: spoken.interface + by, ..spoken.clone() }
 }
 
 fn damaged(mut bytes: Vec<u8>, damage: Damage) -> Vec<u8> {

@@ -13,7 +13,7 @@ use tcp_observer_common::{
 use super::{
     arrows::{Draws, is_way},
     script::{End, Script, Spoken, What},
-    stage::{Came, Id, Setting, Stage, moved},
+    stage::{Came, ELSEWHERE, Id, Setting, Stage, moved},
 };
 use crate::frames::{ACK, FIN, RST, SYN};
 
@@ -251,8 +251,11 @@ impl Witness {
             What::Damaged(..) | What::Noise(_) => {}
         }
         let (before, after) = (was.word.outcome(), now.word.outcome());
-        let is_counted = !matches!(after, Outcome::InProgress | Outcome::NotSeen)
-            && !(after == Outcome::Unreachable && was.was_unreachable);
+        let is_counted = match after {
+            Outcome::InProgress | Outcome::NotSeen => false,
+            Outcome::Unreachable => !was.was_unreachable,
+            _ => true,
+        };
         if before == Outcome::InProgress && is_counted {
             self.owed.attempts[after.index()] += 1;
         }
@@ -317,7 +320,7 @@ fn spoken(stage: &Stage, what: &What) -> Option<Spoken> {
     match what {
         What::Spoken(spoken) => Some(spoken.clone()),
         What::Again { elsewhere: false } => stage.last().cloned(),
-        What::Again { elsewhere: true } => stage.last().map(moved),
+        What::Again { elsewhere: true } => stage.last().map(|last| moved(last, ELSEWHERE)),
         What::Unreachable { .. }
         | What::Damaged(..)
         | What::Noise(_)
