@@ -100,7 +100,7 @@ fn end(payload: &[u8], interrupted: bool) -> io::Result<()> {
     match code {
         0 if interrupted => Err(ErrorKind::Interrupted.into()),
         0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(-code)),
+        code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
     }
 }
 
@@ -118,6 +118,11 @@ mod tests {
         let missing = (-libc::ENOENT).to_ne_bytes();
         assert_eq!(end(&missing, false).unwrap_err().raw_os_error(), Some(libc::ENOENT));
         assert_eq!(end(&missing, true).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn an_error_number_that_has_no_opposite_is_an_error_all_the_same() {
+        assert!(end(&i32::MIN.to_ne_bytes(), false).is_err());
     }
 
     #[test]
