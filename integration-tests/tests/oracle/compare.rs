@@ -47,10 +47,22 @@ pub fn live_and_replayed(
     wrong: &mut Vec<String>,
 ) -> Vec<f64> {
     let mut spans = Vec::new();
+    // Of the connections on a tuple all but the last were replaced.
+    let mut last = BTreeMap::new();
+    for (id, records) in replayed {
+        for record in records {
+            let begun = record["first_seen"].as_str();
+            let latest = last.entry((id.originator, id.responder)).or_insert((begun, id));
+            if begun > latest.0 {
+                *latest = (begun, id);
+            }
+        }
+    }
+    let is_replaced = |id: &Id| last.get(&(id.originator, id.responder)).is_some_and(|&(_, latest)| latest != id);
     for id in live.keys().chain(replayed.keys()).collect::<BTreeSet<_>>() {
         match (live.get(id), replayed.get(id).map(Vec::as_slice)) {
             (Some(live), Some([replayed])) => {
-                let differences = differences(live, replayed, &mut spans);
+                let differences = differences(live, replayed, is_replaced(id), &mut spans);
                 if !differences.is_empty() {
                     wrong.push(format!("{differences}  live     {live}\n  replayed {replayed}"));
                 }
@@ -61,7 +73,7 @@ pub fn live_and_replayed(
     spans
 }
 
-fn differences(live: &Value, replayed: &Value, spans: &mut Vec<f64>) -> String {
+fn differences(live: &Value, replayed: &Value, is_replaced: bool, spans: &mut Vec<f64>) -> String {
     let mut text = String::new();
     for pointer in HANDSHAKE_TIMES {
         match [live, replayed].map(|record| record.pointer(pointer).and_then(Value::as_f64)) {
@@ -77,6 +89,12 @@ fn differences(live: &Value, replayed: &Value, spans: &mut Vec<f64>) -> String {
             if let Some(value) = record.pointer_mut(pointer) {
                 *value = Value::Null;
             }
+        }
+    }
+    if is_replaced {
+        // What took its place ended its TIME_WAIT, after the agent was asked.
+        for pointer in &OF_THE_END[..3] {
+            live.pointer_mut(pointer).filter(|value| *value == "time_wait").map(|value| *value = "closed".into());
         }
     }
     if is_gone {

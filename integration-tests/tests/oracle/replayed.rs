@@ -45,6 +45,17 @@ pub fn records(capture: &Path, local: &[IpAddr]) -> BTreeMap<Id, Vec<Value>> {
     records
 }
 
+/// An event as a message shows it.
+fn shortened(event: &Value) -> String {
+    let word = |pointer: &str| match event.pointer(pointer) {
+        Some(Value::String(word)) => word.clone(),
+        Some(other) => other.to_string(),
+        None => "-".to_owned(),
+    };
+    let states = ["/sender", "/flags", "/seq", "/ack", "/length", "/after/originator", "/after/responder", "/notes"];
+    format!("{} {}: {}", word("/time"), word("/kind"), states.map(word).join(" "))
+}
+
 /// The courses of all flows, by the client's address, in the order in which they began.
 pub fn courses(capture: &Path, local: &[IpAddr], near: Side) -> BTreeMap<SocketAddr, Vec<Course>> {
     let mut courses: BTreeMap<SocketAddr, Vec<Course>> = BTreeMap::new();
@@ -58,7 +69,7 @@ pub fn courses(capture: &Path, local: &[IpAddr], near: Side) -> BTreeMap<SocketA
         }
         let Some(course) = of_client.last_mut() else { panic!("a flow that never began: {line}") };
         course.is_originator = is_originator;
-        course.lines.push(line.to_owned());
+        course.lines.push(shortened(&event));
         let state = event["after"][if is_originator { "originator" } else { "responder" }].as_str().unwrap_or("none");
         if course.states.last().is_none_or(|last| last != state) {
             course.states.push(state.to_owned());
