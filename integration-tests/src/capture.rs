@@ -52,8 +52,8 @@ impl Capture {
     /// When the kernel has dropped packets on the way to it.
     #[track_caller]
     pub fn stop(&mut self) -> &Path {
-        // What is in the buffer by then is still written.
-        thread::sleep(Duration::from_millis(300));
+        // A block of the buffer is handed over when it is full, or a second old; tcpdump writes no others when it ends.
+        thread::sleep(Duration::from_millis(1_500));
         if let Some(mut child) = self.child.take() {
             // SAFETY: kill has no memory to misuse; the child has not been waited for.
             unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };

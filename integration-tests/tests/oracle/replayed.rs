@@ -16,6 +16,8 @@ use crate::{live::Id, world::SERVER_PORTS};
 #[derive(Debug, Default)]
 pub struct Course {
     pub is_originator: bool,
+    /// Begun by something else than an open.
+    pub is_remnant: bool,
     pub states: Vec<String>,
     /// The events themselves, for a message.
     pub lines: Vec<String>,
@@ -65,7 +67,7 @@ pub fn courses(capture: &Path, local: &[IpAddr], near: Side) -> BTreeMap<SocketA
         let is_originator = is_server == (near == Side::Server);
         let of_client = courses.entry(ends[usize::from(is_server)]).or_default();
         if event["before"].is_null() {
-            of_client.push(Course::default());
+            of_client.push(Course { is_remnant: event["outcome"] == "not_seen", ..Course::default() });
         }
         let Some(course) = of_client.last_mut() else { panic!("a flow that never began: {line}") };
         course.is_originator = is_originator;

@@ -59,6 +59,10 @@ pub struct Found {
     spans: Vec<f64>,
     /// How often a socket said that it changed its state.
     changes: usize,
+    /// Attempts of which nothing arrived at the observer.
+    unseen: usize,
+    /// Flows begun by what the other end of a connection says that has ended here.
+    remnants: usize,
 }
 
 impl AddAssign for Found {
@@ -68,6 +72,8 @@ impl AddAssign for Found {
         }
         self.spans.extend(other.spans);
         self.changes += other.changes;
+        self.unseen += other.unseen;
+        self.remnants += other.remnants;
     }
 }
 
@@ -77,7 +83,8 @@ impl fmt::Display for Found {
         spans.sort_by(f64::total_cmp);
         let at = |share: f64| spans.get((spans.len() as f64 * share) as usize).map_or(0.0, |span| span * 1e6);
         let connections: usize = self.kinds.values().sum();
-        write!(f, "{connections} connections, {} changes of state; ", self.changes)?;
+        write!(f, "{connections} connections, {} changes of state, ", self.changes)?;
+        write!(f, "{} attempts never seen, {} remnants; ", self.unseen, self.remnants)?;
         writeln!(f, "{} handshake times differ by {:.1} µs (median), {:.1} µs (95 %)", spans.len(), at(0.5), at(0.95))?;
         self.kinds.iter().try_for_each(|(kind, count)| writeln!(f, "  {count:6} {kind}"))
     }
@@ -102,16 +109,17 @@ impl Round {
         agent.stop();
 
         let mut wrong = Vec::new();
-        compare::made_and_recorded(&made, &live, &mut wrong);
-        let spans = compare::live_and_replayed(&live, &replayed::records(&path, &local), &mut wrong);
+        let is_lossy = matches!(self.wire, Wire::Bad(_));
         let courses = replayed::courses(&path, &local, self.side);
-        compare::courses_and_sockets(&courses, &changes, self.side, &mut wrong);
+        let (unseen, remnants) = compare::made_and_recorded(&made, &live, &courses, is_lossy, &mut wrong);
+        let spans = compare::live_and_replayed(&live, &replayed::records(&path, &local), &mut wrong);
+        compare::courses_and_sockets(&courses, &changes, self.side, is_lossy, &mut wrong);
         compare::counted_and_recorded(&metrics, &live, self.side, &mut wrong);
         let mut kinds = BTreeMap::new();
         for made in &made {
             *kinds.entry(made.kind).or_default() += made.expected.len();
         }
-        let found = Found { kinds, spans, changes: changes.len() };
+        let found = Found { kinds, spans, changes: changes.len(), unseen, remnants };
         let count: usize = found.kinds.values().sum();
         eprintln!(
             "{:?} seen by the {}, seed {}: {count} connections in {talked:.1?}, {:.1?} in all",
