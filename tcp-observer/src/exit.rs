@@ -1,6 +1,6 @@
 //! Exit codes, and the errors that carry one.
 //!
-//! 0 done, 1 failed, 2 wrong usage, 3 no agent is running or not enough privilege.
+//! 0 done, 1 failed, 2 wrong usage, 3 no agent is running or not enough privilege, 4 `verify` found differences.
 
 use std::{fmt, process::ExitCode};
 
@@ -11,6 +11,8 @@ pub enum Failure {
     Usage(String),
     /// No agent is running, or the privilege to reach it is missing: exit code 3.
     Unavailable(String),
+    /// The agent and the kernel's sockets do not agree: exit code 4.
+    Differs(String),
 }
 
 impl Failure {
@@ -28,7 +30,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(message) | Self::Unavailable(message) => f.write_str(message),
+            Self::Usage(message) | Self::Unavailable(message) | Self::Differs(message) => f.write_str(message),
         }
     }
 }
@@ -40,6 +42,7 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<Failure>() {
         Some(Failure::Usage(_)) => ExitCode::from(2),
         Some(Failure::Unavailable(_)) => ExitCode::from(3),
+        Some(Failure::Differs(_)) => ExitCode::from(4),
         None => ExitCode::FAILURE,
     }
 }
@@ -55,6 +58,7 @@ mod tests {
         let error = Err::<(), _>(Failure::unavailable("no agent")).context("cannot dump").unwrap_err();
         assert_eq!(code(&error), ExitCode::from(3));
         assert_eq!(code(&Failure::usage("no such state")), ExitCode::from(2));
+        assert_eq!(code(&Failure::Differs("one end".to_owned()).into()), ExitCode::from(4));
         assert_eq!(code(&anyhow::anyhow!("anything")), ExitCode::FAILURE);
     }
 }

@@ -42,6 +42,11 @@ impl Filter {
             && self.older_than.is_none_or(|age| u128::from(flow.age_ns(now_unix_ns)) >= age.as_nanos())
     }
 
+    /// Whether an endpoint in this state is asked for.
+    pub fn has_state(&self, state: Option<State>) -> bool {
+        any(&self.states, |set| set.contains(state))
+    }
+
     /// Whether these endpoints and this role are asked for: what does not change while a flow lives.
     pub fn is_between(&self, endpoints: [(IpAddr, u16); 2], role: Option<Locality>) -> bool {
         let has_port = |wanted: &u16| endpoints.iter().any(|(_, port)| port == wanted);

@@ -11,4 +11,5 @@ pub mod replay;
 pub mod selection;
 pub mod snapshot;
 pub mod source;
+pub mod verify;
 pub mod version;

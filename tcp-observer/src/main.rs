@@ -2,6 +2,7 @@
 
 mod replaying;
 mod stdout;
+mod verifying;
 
 use std::{
     env,
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Dump(args) => dump(args),
         Command::Summary(args) => summarize(&args),
         Command::Replay(args) => replaying::replay(args),
+        Command::Verify(args) => verifying::verify(&args),
         Command::Detach(args) => detach(&args),
     };
     match result {

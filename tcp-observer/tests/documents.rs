@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use tcp_observer::verify::{Exception, Kind};
 use tcp_observer_common::{
     conn::{How, Note, Outcome, Phase, State},
     counters::{Eviction, Skip, Unreachable},
@@ -32,4 +33,6 @@ fn semantics_explains_every_word_of_a_record_and_of_a_metric() {
     assert_eq!(missing(&text, states), [""; 0], "states");
     let hows = How::ALL.iter().filter(|&&how| how != How::Open).map(|how| how.label());
     assert_eq!(missing(&text, hows), [""; 0], "ways to end");
+    assert_eq!(missing(&text, Exception::ALL.iter().map(|one| one.label())), [""; 0], "exceptions of `verify`");
+    assert_eq!(missing(&text, Kind::ALL.iter().map(|kind| kind.label())), [""; 0], "differences of `verify`");
 }

@@ -8,6 +8,7 @@
 
 mod observed;
 mod run;
+mod self_check;
 mod status;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -39,6 +40,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// How long other hosts keep TIME-WAIT: an estimate.
     pub remote_time_wait: Duration,
+    /// How often it compares itself with the kernel's sockets; `None` for never.
+    pub self_check: Option<Duration>,
 }
 
 /// Which hook sees incoming packets.

@@ -1,7 +1,6 @@
 //! The agent's life: prepare, attach, announce, serve, and undo all of it in the opposite order.
 
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -18,7 +17,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Options, observed::Observed, status::Status};
+use super::{
+    Options,
+    observed::Observed,
+    self_check::{SelfCheck, Subject},
+    status::Status,
+};
 use crate::{
     kernel::{
         PinnedMaps, adopt,
@@ -31,6 +35,7 @@ use crate::{
         memory, pin,
         plan::plan,
         preflight,
+        sight::Sight,
         sweep::Sweeper,
     },
     output::{http, metrics::Exporter},
@@ -96,6 +101,7 @@ async fn with_lock(
         observed: Observed::new(choice, options.ingress, Arc::clone(&programs)),
         status: Arc::new(Status::new(Arc::clone(&programs))),
         programs,
+        sight: Arc::default(),
     };
     let outcome = match agent.live(listener, &mut netlink, inventory, signals).await {
         // A signal interrupts the verifier, which can take a while: that is a stop, not a failure.
@@ -125,6 +131,8 @@ struct Agent<'a> {
     observed: Observed,
     status: Arc<Status>,
     programs: Arc<Mutex<Programs>>,
+    /// What is seen at this time: for whoever compares.
+    sight: Arc<Mutex<Sight>>,
 }
 
 impl Agent<'_> {
@@ -147,11 +155,13 @@ impl Agent<'_> {
         let mut local = LocalAddresses::open(pin_dir)?;
         local.keep(&inventory.addresses)?;
         self.observed.begin(inventory)?;
+        self.note_sight(inventory);
         self.note_attachments()?;
         self.programs.lock().unwrap_or_else(PoisonError::into_inner).announce(pin_dir)?;
         let source = Arc::new(PinnedMaps::open(pin_dir)?);
         self.adopt(&source, inventory).await;
         let _sweeper = Sweeper::start(sweep, Arc::clone(&source))?;
+        let _self_check = self.options.self_check.map(|every| self.check_itself(every, &source)).transpose()?;
         self.report(listener.local_addr().unwrap_or(self.options.listen));
 
         let exporter = Arc::new(Exporter::new(Arc::clone(&source) as _, Arc::clone(&self.status) as _));
@@ -217,6 +227,7 @@ impl Agent<'_> {
             false
         });
         let changed = self.observed.follow(inventory);
+        self.note_sight(inventory);
         if changed {
             self.note_attachments()?;
         }
@@ -225,18 +236,27 @@ impl Agent<'_> {
 
     /// Takes in the connections that were there before. Without them the agent is as good for all that begin later.
     async fn adopt(&self, maps: &Arc<PinnedMaps>, inventory: &Inventory) {
-        let interfaces: BTreeSet<u32> = self.observed.names().map(|(index, _)| index).collect();
-        let loopback = inventory.links.iter().any(|link| link.is_loopback && interfaces.contains(&link.index));
-        let (maps, addresses) = (Arc::clone(maps), inventory.addresses.clone());
-        let adopted = tokio::task::spawn_blocking(move || {
-            adopt::adopt(&maps, &adopt::Observed { addresses: &addresses, interfaces, loopback })
-        });
+        let sight = self.note_sight(inventory);
+        let maps = Arc::clone(maps);
+        let adopted = tokio::task::spawn_blocking(move || adopt::adopt(&maps, &sight));
         match adopted.await {
             Ok(Ok(0)) => {}
             Ok(Ok(count)) => tracing::info!("adopted {count} connections that were there before"),
             Ok(Err(error)) => tracing::warn!("cannot adopt the connections that were there before: {error:#}"),
             Err(error) => tracing::warn!("cannot adopt the connections that were there before: {error}"),
         }
+    }
+
+    fn check_itself(&self, every: Duration, maps: &Arc<PinnedMaps>) -> anyhow::Result<SelfCheck> {
+        let subject =
+            Subject { maps: Arc::clone(maps), sight: Arc::clone(&self.sight), status: Arc::clone(&self.status) };
+        SelfCheck::start(every, subject)
+    }
+
+    fn note_sight(&self, inventory: &Inventory) -> Sight {
+        let sight = Sight::new(inventory, self.observed.names().map(|(index, _)| index).collect());
+        self.sight.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&sight);
+        sight
     }
 
     fn note_attachments(&self) -> anyhow::Result<()> {

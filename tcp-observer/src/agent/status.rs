@@ -6,7 +6,7 @@ use crate::{
     kernel::load::{self, Programs},
     output::{
         http::Health,
-        metrics::{AgentStatus, Attachment, ProgramUsage},
+        metrics::{AgentStatus, Attachment, ProgramUsage, SocketCheck},
     },
 };
 
@@ -14,15 +14,20 @@ use crate::{
 pub struct Status {
     programs: Arc<Mutex<Programs>>,
     attachments: Mutex<Vec<Attachment>>,
+    socket_check: Mutex<Option<SocketCheck>>,
 }
 
 impl Status {
     pub fn new(programs: Arc<Mutex<Programs>>) -> Self {
-        Self { programs, attachments: Mutex::default() }
+        Self { programs, attachments: Mutex::default(), socket_check: Mutex::default() }
     }
 
     pub fn set_attachments(&self, attachments: Vec<Attachment>) {
         *self.attachments.lock().unwrap_or_else(PoisonError::into_inner) = attachments;
+    }
+
+    pub fn set_socket_check(&self, check: Option<SocketCheck>) {
+        *self.socket_check.lock().unwrap_or_else(PoisonError::into_inner) = check;
     }
 
     pub fn health(&self) -> Health {
@@ -50,5 +55,9 @@ impl AgentStatus for Status {
 
     fn attachments(&self) -> Vec<Attachment> {
         self.attachments.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn socket_check(&self) -> Option<SocketCheck> {
+        self.socket_check.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -3,13 +3,14 @@
 
 mod replay;
 mod select;
+mod verify;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-pub use self::{replay::ReplayArgs, select::SelectArgs};
+pub use self::{replay::ReplayArgs, select::SelectArgs, verify::VerifyArgs};
 use crate::{
     agent::{self, Ingress},
     output::{self, summary},
@@ -24,7 +25,8 @@ const PIN_DIR: &str = "/sys/fs/bpf/tcp-observer";
 #[command(
     name = "tcp-observer",
     version = version::LONG,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent is running or not enough privilege."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent is running or not enough privilege, \
+                  4 verify found differences."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -41,6 +43,8 @@ pub enum Command {
     Summary(SummaryArgs),
     /// Show the flows of captures (pcap or pcapng); needs no agent and no privilege
     Replay(ReplayArgs),
+    /// Compare the running agent's local states with the kernel's own sockets, and show what differs
+    Verify(VerifyArgs),
     /// Remove what a stopped agent left attached and pinned
     Detach(DetachArgs),
 }
@@ -75,6 +79,11 @@ pub struct RunArgs {
     /// How long other hosts keep TIME_WAIT: an estimate, such as 60s or 2m
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     remote_time_wait: Duration,
+
+    /// How often the agent compares itself with the kernel's sockets: a duration, or off. Less often where that would
+    /// take more than half a percent of a CPU
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = period)]
+    self_check: Period,
 
     #[command(flatten)]
     pins: PinArgs,
@@ -133,7 +142,23 @@ impl From<RunArgs> for agent::Options {
             listen: args.listen,
             ports: args.ports,
             remote_time_wait: args.remote_time_wait,
+            self_check: args.self_check.0,
         }
+    }
+}
+
+/// How often, or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Period(Option<Duration>);
+
+fn period(text: &str) -> Result<Period, String> {
+    match text {
+        "off" => Ok(Period(None)),
+        _ => match humantime::parse_duration(text) {
+            Ok(duration) if !duration.is_zero() => Ok(Period(Some(duration))),
+            Ok(_) => Err("a time that is no time; `off` for never".to_owned()),
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 

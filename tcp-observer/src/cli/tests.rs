@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, error::ErrorKind};
 use tcp_observer_common::conn::{Locality, Note, Phase};
 
 use super::*;
-use crate::{replay::Input, selection::Selection, snapshot::ConnState};
+use crate::{output::verify::Shown, replay::Input, selection::Selection, snapshot::ConnState, verify::Tries};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split(' '))
@@ -31,12 +31,13 @@ fn run_without_flags_has_the_documented_defaults() {
     assert_eq!(options.listen.to_string(), "127.0.0.1:9477");
     assert_eq!(options.pin_dir.to_str(), Some("/sys/fs/bpf/tcp-observer"));
     assert_eq!(options.remote_time_wait, Duration::from_secs(60));
+    assert_eq!(options.self_check, Some(Duration::from_secs(60)));
 }
 
 #[test]
 fn run_takes_what_it_is_told() {
     let line = "tcp-observer run -i eth0 --interface veth* --ingress xdp-generic --port 443,80 --port 22 \
-                --max-flows 1000 --listen [::1]:1 --remote-time-wait 4m --log-level info,tcp_observer::agent=debug";
+                --max-flows 1000 --listen [::1]:1 --remote-time-wait 4m --self-check off --log-level info,tcp_observer::agent=debug";
     let Command::Run(args) = parse(line).unwrap().command else { panic!() };
     let options = agent::Options::from(args);
     assert_eq!(options.interfaces, ["eth0", "veth*"]);
@@ -44,6 +45,7 @@ fn run_takes_what_it_is_told() {
     assert_eq!(options.ports, [443, 80, 22]);
     assert_eq!(options.max_flows, 1000);
     assert_eq!(options.remote_time_wait, Duration::from_secs(240));
+    assert_eq!(options.self_check, None);
 }
 
 #[test]
@@ -75,6 +77,25 @@ fn filters_repeat_and_take_lists() {
     assert_eq!(filter.interfaces, ["eth0"]);
     assert_eq!(filter.older_than, Some(Duration::from_secs(300)));
     assert_eq!(selection.limit, Some(10));
+}
+
+#[test]
+fn verify_takes_five_tries_over_a_second_unless_told_otherwise() {
+    let verify = |flags: &str| match parse(&format!("tcp-observer verify{flags}")).unwrap().command {
+        Command::Verify(args) => args,
+        other => panic!("{other:?}"),
+    };
+    let plain = verify("");
+    assert_eq!(plain.tries(), Tries { count: 5, interval: Duration::from_millis(250) });
+    assert_eq!(plain.shown(), Shown { excepted: false, limit: None });
+    assert_eq!(plain.pins.pin_dir.to_str(), Some("/sys/fs/bpf/tcp-observer"));
+    let told =
+        verify(" --tries 2 --interval 1s --all --limit 3 --state estab,close-wait --port 443 --addr ::1 -o json");
+    assert_eq!(told.tries(), Tries { count: 2, interval: Duration::from_secs(1) });
+    assert_eq!(told.shown(), Shown { excepted: true, limit: Some(3) });
+    assert_eq!(told.output, output::verify::Format::Json);
+    let filter = told.filter();
+    assert_eq!((filter.states.len(), filter.ports, filter.addrs.len()), (2, vec![443], 1));
 }
 
 #[test]
@@ -117,6 +138,13 @@ fn what_makes_no_sense_is_wrong_usage() {
         "run --log-level verbose",
         "run --log-level info,,",
         "run --ingress sideways",
+        "run --self-check often",
+        "run --self-check 0s",
+        "verify --tries 0",
+        "verify --interval soon",
+        "verify --state open",
+        "verify -o csv",
+        "verify --sort bytes",
         "dump extra",
         "dance",
     ] {

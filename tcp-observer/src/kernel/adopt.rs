@@ -1,15 +1,10 @@
 //! Takes the connections that the kernel has when the agent starts, or when an interface comes under observation, into
 //! the tables, so that counts are right from the first scrape on. What is there already stays as it is.
 //!
-//! Only connections whose packets pass an observed interface are taken: those between two local addresses pass `lo`,
-//! the others the interface that has the local address. Where another one carries them (policy routing), they wait
-//! for their next data.
+//! Only connections whose packets pass an observed interface ([`Sight`]) are taken. Where another one carries them
+//! (policy routing), they wait for their next data.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    hash::Hash,
-    net::IpAddr,
-};
+use std::{collections::HashMap, hash::Hash, net::IpAddr};
 
 use anyhow::Context;
 use tcp_observer_common::{
@@ -21,43 +16,19 @@ use super::{
     bpf::Plain,
     clock,
     maps::{PinnedMap, PinnedMaps},
+    sight::Sight,
     sockets::{self, Listening, Socket, TimerKind},
 };
-
-/// What is needed to know beside the sockets.
-pub struct Observed<'a> {
-    /// The local addresses, each with its interface.
-    pub addresses: &'a BTreeMap<IpAddr, u32>,
-    /// The interfaces under observation.
-    pub interfaces: BTreeSet<u32>,
-    /// Whether `lo` is one of them.
-    pub loopback: bool,
-}
-
-impl Observed<'_> {
-    fn is_local(&self, address: IpAddr) -> bool {
-        address.is_loopback() || self.addresses.contains_key(&address)
-    }
-
-    /// Whether the packets of a socket pass where they are seen.
-    fn sees(&self, socket: &Socket) -> bool {
-        if self.is_local(socket.remote.ip()) {
-            return self.loopback;
-        }
-        let interface = socket.interface.or_else(|| self.addresses.get(&socket.local.ip()).copied());
-        interface.is_some_and(|index| self.interfaces.contains(&index))
-    }
-}
 
 /// Adopts what there is; how many flows that are.
 ///
 /// # Errors
 /// When the kernel shows no sockets, or a table cannot be written for another reason than being full.
-pub fn adopt(maps: &PinnedMaps, observed: &Observed<'_>) -> anyhow::Result<usize> {
+pub fn adopt(maps: &PinnedMaps, sight: &Sight) -> anyhow::Result<usize> {
     let listening: Listening = sockets::listeners()?.iter().collect();
     let mut ipv4 = HashMap::new();
     let mut ipv6 = HashMap::new();
-    for socket in sockets::connections()?.iter().filter(|socket| observed.sees(socket)) {
+    for socket in sockets::connections()?.iter().filter(|socket| sight.sees(socket)) {
         let (local, remote) = (socket.local, socket.remote);
         match (local.ip(), remote.ip()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -163,21 +134,6 @@ mod tests {
     use super::*;
     use crate::kernel::sockets::{Listener, Timer};
 
-    fn socket(local: &str, remote: &str, state: State) -> Socket {
-        Socket {
-            local: local.parse().unwrap(),
-            remote: remote.parse().unwrap(),
-            state,
-            interface: None,
-            timer: None,
-            receive_queue: 0,
-            send_queue: 0,
-            inode: 1,
-            uid: 0,
-            cookie: 1,
-        }
-    }
-
     fn listening(local: &str) -> Listening {
         let local = local.parse().unwrap();
         [Listener { local, accepts_ipv4: true, interface: None, backlog: 1, queued: 0 }].iter().collect()
@@ -185,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_end_that_is_listened_for_is_the_responder() {
-        let ends = [Some(socket("192.0.2.1:40000", "192.0.2.2:50000", State::Established)), None];
+        let ends = [Some(Socket::fixture("192.0.2.1:40000", "192.0.2.2:50000", State::Established)), None];
         assert_eq!(originator(&ends, &listening("0.0.0.0:40000")), Some(Side::High));
         assert_eq!(originator(&ends, &listening("0.0.0.0:22")), Some(Side::Low));
     }
@@ -193,28 +149,17 @@ mod tests {
     #[test]
     fn between_two_local_ends_that_nobody_listens_for_the_ports_decide() {
         let ends = [
-            Some(socket("127.0.0.1:443", "127.0.0.1:50000", State::Established)),
-            Some(socket("127.0.0.1:50000", "127.0.0.1:443", State::Established)),
+            Some(Socket::fixture("127.0.0.1:443", "127.0.0.1:50000", State::Established)),
+            Some(Socket::fixture("127.0.0.1:50000", "127.0.0.1:443", State::Established)),
         ];
         assert_eq!(originator(&ends, &listening("0.0.0.0:22")), Some(Side::High));
     }
 
     #[test]
     fn time_wait_has_lasted_for_what_its_timer_lacks_of_a_minute() {
-        let mut waiting = socket("192.0.2.1:40000", "192.0.2.2:443", State::TimeWait);
+        let mut waiting = Socket::fixture("192.0.2.1:40000", "192.0.2.2:443", State::TimeWait);
         waiting.timer = Some(Timer { kind: TimerKind::TimeWait, expires_ms: 45_000 });
         assert_eq!(waited_ns(&[None, Some(waiting)]), 15_000_000_000);
         assert_eq!(waited_ns(&[None, None]), 0);
-    }
-
-    #[test]
-    fn only_what_passes_an_observed_interface_is_seen() {
-        let addresses = BTreeMap::from([("192.0.2.1".parse().unwrap(), 2), ("192.0.2.9".parse().unwrap(), 3)]);
-        let observed = Observed { addresses: &addresses, interfaces: BTreeSet::from([2]), loopback: false };
-        let sees = |local: &str, remote: &str| observed.sees(&socket(local, remote, State::Established));
-        assert!(sees("192.0.2.1:1", "198.51.100.1:2"));
-        assert!(!sees("192.0.2.9:1", "198.51.100.1:2"));
-        assert!(!sees("192.0.2.1:1", "192.0.2.9:2"), "that passes lo");
-        assert!(!sees("127.0.0.1:1", "127.0.0.1:2"));
     }
 }

@@ -80,6 +80,7 @@ mod tests {
             listen: SocketAddr::from(([127, 0, 0, 1], 9477)),
             ports: Vec::new(),
             remote_time_wait: Duration::from_secs(60),
+            self_check: None,
         }
     }
 

@@ -33,12 +33,7 @@ impl Source for PinnedMaps {
     fn snapshot(&self) -> anyhow::Result<Snapshot> {
         // Counters before flows: a total may lag the flows by what came meanwhile, never the other way round.
         let totals = self.totals()?;
-        let moment = Moment {
-            now_ns: clock::monotonic_ns(),
-            unix_offset_ns: clock::unix_offset_ns(),
-            limits: &self.layout.limits,
-            knows_local: true,
-        };
+        let moment = self.moment();
         let interfaces = InterfaceNames::read(self)?;
         let mut reading = Reading { moment, interfaces: &interfaces, flows: Vec::new(), tables: Vec::new() };
         reading.family((TableKind::HalfOpenIpv4, &self.half_open_ipv4), (TableKind::FlowsIpv4, &self.flows_ipv4))?;
@@ -61,13 +56,56 @@ fn socket_view() -> Option<SocketView> {
 }
 
 impl PinnedMaps {
-    fn totals(&self) -> anyhow::Result<Totals> {
+    /// Shows the record of every flow as it stands now to `visit`, one by one; the moment that they refer to, in
+    /// nanoseconds since the Unix epoch. A flow that moves meanwhile is shown twice rather than never, and what is shown
+    /// later is right.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn for_each_flow(&self, mut visit: impl FnMut(FlowRecord)) -> anyhow::Result<u64> {
+        let moment = self.moment();
+        let interfaces = InterfaceNames::read(self)?;
+        let name = |index| interfaces.name(index);
+        read_table((TableKind::HalfOpenIpv4, &self.half_open_ipv4), moment, name, |_, _, record| visit(record))?;
+        read_table((TableKind::FlowsIpv4, &self.flows_ipv4), moment, name, |_, _, record| visit(record))?;
+        read_table((TableKind::HalfOpenIpv6, &self.half_open_ipv6), moment, name, |_, _, record| visit(record))?;
+        read_table((TableKind::FlowsIpv6, &self.flows_ipv6), moment, name, |_, _, record| visit(record))?;
+        Ok(moment.now_ns.saturating_add_signed(moment.unix_offset_ns))
+    }
+
+    /// What has been counted since the agent started, over all CPUs.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn counters(&self) -> anyhow::Result<Counters> {
         let mut counters = Counters::ZERO;
         // The kernel keeps more than one block for each CPU, so that its programs do not interrupt each other's.
         for index in 0..self.counters.capacity {
             let blocks = self.counters.table.lookup_per_cpu(&index, self.cpus).context("cannot read the counters")?;
             blocks.iter().for_each(|block| counters.add(block));
         }
+        Ok(counters)
+    }
+
+    /// The interfaces that the agent has observed since it started, those that are gone included: index and name.
+    ///
+    /// # Errors
+    /// When their names cannot be read.
+    pub fn interfaces(&self) -> anyhow::Result<Vec<(u32, Arc<str>)>> {
+        Ok(InterfaceNames::read(self)?.0)
+    }
+
+    fn moment(&self) -> Moment<'_> {
+        Moment {
+            now_ns: clock::monotonic_ns(),
+            unix_offset_ns: clock::unix_offset_ns(),
+            limits: &self.layout.limits,
+            knows_local: true,
+        }
+    }
+
+    fn totals(&self) -> anyhow::Result<Totals> {
+        let counters = self.counters()?;
         let handshakes = (0..HISTOGRAMS).map(|index| self.handshake(index)).collect::<io::Result<_>>();
         let ports = self.ports.table.lookup(&0).context("cannot read the ports")?.unwrap_or_default();
         let mut slots = [None; PORT_SLOTS];
@@ -125,24 +163,37 @@ impl Reading<'_> {
     fn table<A>(
         &mut self,
         (table, map): Named<'_, A>,
-        mut take: impl FnMut(&FlowKey<A>, &Flow, FlowRecord),
+        take: impl FnMut(&FlowKey<A>, &Flow, FlowRecord),
     ) -> anyhow::Result<()>
     where
         FlowKey<A>: Key + Plain,
     {
-        let mut entries = 0;
-        let (moment, interfaces) = (self.moment, self.interfaces);
-        map.table
-            .for_each(|key, flow| {
-                entries += 1;
-                if !Word(flow.word.0.get()).has(Mark::Retired) {
-                    take(key, flow, FlowRecord::new(key, flow, moment, |index| interfaces.name(index)));
-                }
-            })
-            .with_context(|| format!("cannot read table `{}`", table.label()))?;
+        let entries = read_table((table, map), self.moment, |index| self.interfaces.name(index), take)?;
         self.tables.push(TableUsage { table, entries, capacity: map.capacity.into() });
         Ok(())
     }
+}
+
+/// Shows the flows of a table to `take`; how many entries it has, those included that are about to leave.
+fn read_table<A>(
+    (table, map): Named<'_, A>,
+    moment: Moment<'_>,
+    interface: impl Fn(u32) -> Option<Arc<str>>,
+    mut take: impl FnMut(&FlowKey<A>, &Flow, FlowRecord),
+) -> anyhow::Result<u64>
+where
+    FlowKey<A>: Key + Plain,
+{
+    let mut entries = 0;
+    map.table
+        .for_each(|key, flow| {
+            entries += 1;
+            if !Word(flow.word.0.get()).has(Mark::Retired) {
+                take(key, flow, FlowRecord::new(key, flow, moment, &interface));
+            }
+        })
+        .with_context(|| format!("cannot read table `{}`", table.label()))?;
+    Ok(entries)
 }
 
 /// Names of interfaces by index, as the agent has noted them.

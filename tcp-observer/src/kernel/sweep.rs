@@ -22,7 +22,7 @@ use tcp_observer_common::abi::request;
 use super::{
     bpf,
     maps::PinnedMaps,
-    reconcile::{self, Which},
+    reconcile::{self, Looks, Which},
 };
 
 const HALF_OPEN_EVERY: Duration = Duration::from_secs(1);
@@ -61,7 +61,8 @@ impl Drop for Sweeper {
 fn sweep_until(stopped: &mpsc::Receiver<()>, program: &OwnedFd, maps: &PinnedMaps) {
     let mut failing = false;
     let now = Instant::now();
-    let mut sockets = Sockets { asked_for_all: now, asked: now, failing: false };
+    let mut sockets =
+        Sockets { asked_for_all: now, asked: now, looks: Looks::begin(), failing: false, refused_until: None };
     for round in 1_u32.. {
         if !matches!(stopped.recv_timeout(HALF_OPEN_EVERY), Err(RecvTimeoutError::Timeout)) {
             return;
@@ -81,17 +82,26 @@ fn sweep_until(stopped: &mpsc::Receiver<()>, program: &OwnedFd, maps: &PinnedMap
     }
 }
 
+/// After a socket table that is not there, or not for us, how long before it is asked for again.
+const REFUSED: Duration = Duration::from_secs(300);
+
 /// When the socket table was last asked for all flows and for the half-open ones, and whether it answered.
 struct Sockets {
     asked_for_all: Instant,
     asked: Instant,
+    looks: Looks,
     failing: bool,
+    /// There is none to be asked; until then no table is walked in vain.
+    refused_until: Option<Instant>,
 }
 
 impl Sockets {
     /// Closes the flows whose sockets are gone, if it is time.
     fn ask(&mut self, maps: &PinnedMaps, program: &OwnedFd) {
         let now = Instant::now();
+        if self.refused_until.is_some_and(|until| now < until) {
+            return;
+        }
         let which = if now - self.asked_for_all >= reconcile::EVERY {
             self.asked_for_all = now;
             Which::All
@@ -101,7 +111,8 @@ impl Sockets {
             return;
         };
         self.asked = now;
-        match reconcile::reconcile(maps, program, which) {
+        self.refused_until = None;
+        match reconcile::reconcile(maps, program, which, &mut self.looks) {
             Ok(0) => self.failing = false,
             Ok(count) => {
                 tracing::debug!("closed {count} quiet flows whose sockets are gone");
@@ -112,13 +123,34 @@ impl Sockets {
                     tracing::warn!("cannot compare quiet flows with the kernel's sockets: {error:#}");
                 }
                 self.failing = true;
+                self.refused_until = is_refusal(&error).then(|| now + REFUSED);
             }
         }
     }
+}
+
+/// Whether it will be no better in ten seconds.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied))
 }
 
 fn sweep(program: &OwnedFd, which: u8) -> io::Result<()> {
     let mut frame = [0; request::BYTES];
     frame[request::AT] = which;
     bpf::test_run(program.as_fd(), &frame).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_not_there_is_asked_for_rarely_and_one_that_changes_again_soon() {
+        let failed = |kind: io::ErrorKind| anyhow::Error::new(io::Error::new(kind, "cannot read the sockets"));
+        assert!(is_refusal(&failed(io::ErrorKind::Unsupported)));
+        assert!(is_refusal(&failed(io::ErrorKind::PermissionDenied)));
+        assert!(!is_refusal(&failed(io::ErrorKind::Interrupted)));
+        assert!(!is_refusal(&anyhow::anyhow!("cannot run the sweep program")));
+    }
 }

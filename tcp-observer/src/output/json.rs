@@ -28,7 +28,7 @@ pub fn write<'a>(flows: impl IntoIterator<Item = &'a FlowRecord>, out: &mut impl
 }
 
 #[derive(Serialize)]
-struct Record<'a> {
+pub(super) struct Record<'a> {
     originator: Originator,
     responder: Responder,
     interface: Option<&'a str>,

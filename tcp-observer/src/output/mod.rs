@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod stream;
 pub mod summary;
 pub mod table;
+pub mod verify;
 
 use std::io::{self, Write};
 

@@ -44,6 +44,25 @@ pub struct Socket {
     pub cookie: u64,
 }
 
+#[cfg(test)]
+impl Socket {
+    /// A socket that belongs to a process, with nothing under way.
+    pub fn fixture(local: &str, remote: &str, state: State) -> Self {
+        Self {
+            local: local.parse().expect("an address and a port"),
+            remote: remote.parse().expect("an address and a port"),
+            state,
+            interface: None,
+            timer: None,
+            receive_queue: 0,
+            send_queue: 0,
+            inode: 1,
+            uid: 0,
+            cookie: 1,
+        }
+    }
+}
+
 /// A running timer of a socket, and what is left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {

@@ -11,7 +11,7 @@ use tokio::{runtime, sync::oneshot};
 
 use super::*;
 use crate::{
-    output::metrics::{AgentStatus, Attachment, ProgramUsage},
+    output::metrics::{AgentStatus, Attachment, ProgramUsage, SocketCheck},
     snapshot::{Snapshot, fixture},
     source::Source,
 };
@@ -36,6 +36,10 @@ impl AgentStatus for Agent {
 
     fn attachments(&self) -> Vec<Attachment> {
         vec![Attachment { interface: "eth0".to_owned(), hook: "xdp_ingress", mode: "native" }]
+    }
+
+    fn socket_check(&self) -> Option<SocketCheck> {
+        None
     }
 }
 

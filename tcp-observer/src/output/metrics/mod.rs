@@ -7,6 +7,7 @@
 //! The exposition stays under 2,000 series whatever happens: no label's values are open-ended. No address and no
 //! ephemeral port is ever a label.
 
+mod agreement;
 mod closes;
 mod connections;
 mod family;
@@ -26,6 +27,7 @@ use std::{
 use anyhow::Context as _;
 use prometheus::{TextEncoder, proto::MetricFamily};
 
+pub use self::agreement::SocketCheck;
 use self::named_ports::NamedPorts;
 use crate::{
     snapshot::{Snapshot, census::Census},
@@ -42,6 +44,8 @@ pub trait AgentStatus {
     fn programs(&self) -> Vec<ProgramUsage>;
     /// What is attached where.
     fn attachments(&self) -> Vec<Attachment>;
+    /// What the last comparison with the kernel's sockets has found; `None` where there was none.
+    fn socket_check(&self) -> Option<SocketCheck>;
 }
 
 /// What one kernel program has cost, over all CPUs.
@@ -76,6 +80,7 @@ struct View<'a> {
     ports: &'a NamedPorts,
     programs: Vec<ProgramUsage>,
     attachments: Vec<Attachment>,
+    socket_check: Option<SocketCheck>,
     build: Build,
     snapshot_took: Duration,
 }
@@ -102,6 +107,7 @@ impl Exporter {
             ports: &ports,
             programs: self.status.programs(),
             attachments: self.status.attachments(),
+            socket_check: self.status.socket_check(),
             build: BUILD,
             snapshot_took,
         };
@@ -130,6 +136,7 @@ fn families(view: &View<'_>) -> Vec<MetricFamily> {
     closes::collect(view, &mut families);
     recognised::collect(view, &mut families);
     sockets::collect(view, &mut families);
+    agreement::collect(view, &mut families);
     packets::collect(view, &mut families);
     tables::collect(view, &mut families);
     observer::collect(view, &mut families);

@@ -9,7 +9,10 @@ use tcp_observer_common::{
 };
 
 use super::*;
-use crate::snapshot::{TableUsage, fixture};
+use crate::{
+    snapshot::{TableUsage, fixture},
+    verify::Exception,
+};
 
 struct Fixed(Snapshot);
 
@@ -37,6 +40,10 @@ impl AgentStatus for Idle {
     fn attachments(&self) -> Vec<Attachment> {
         Vec::new()
     }
+
+    fn socket_check(&self) -> Option<SocketCheck> {
+        None
+    }
 }
 
 fn attachment(interface: &str, hook: &'static str, mode: &'static str) -> Attachment {
@@ -52,6 +59,14 @@ fn render(snapshot: &Snapshot, programs: Vec<ProgramUsage>, attachments: Vec<Att
         ports: &ports,
         programs,
         attachments,
+        socket_check: Some(SocketCheck {
+            differing: [2, 1, 0],
+            excepted: std::array::from_fn(|index| if index == Exception::NotObserved.index() { 3 } else { 0 }),
+            compared: 8,
+            comparisons: 12,
+            taken_unix_ns: snapshot.taken_unix_ns - 30_000_000_000,
+            took: Duration::from_micros(2500),
+        }),
         build: Build { version: "1.2.3", commit: "0123456789ab", rustc: "rustc 1.95.0" },
         snapshot_took: Duration::from_micros(1500),
     };
@@ -196,6 +211,7 @@ fn an_idle_observer_exports_every_family_that_needs_no_occurrence() {
     assert!(text.contains("tcp_observer_handshake_completion_ratio{role=\"client\"} NaN\n"));
     assert!(text.contains("tcp_observer_recognised_total{note=\"keepalive\"} 0\n"));
     assert!(!text.contains("note=\"completed\"") && !text.contains("note=\"nothing\""));
+    assert!(!text.contains("socket_disagreements") && !text.contains("socket_comparisons"), "nothing was compared");
     for without_sockets in ["listen_overflow_suspected_connections", "listeners_overflowing", "ports_available"] {
         assert!(!text.contains(without_sockets), "{without_sockets}");
     }
