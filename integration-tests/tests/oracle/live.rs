@@ -30,6 +30,12 @@ impl Id {
             isn: record["originator"]["isn"].as_u64(),
         }
     }
+
+    /// Whether both are of one tuple.
+    pub fn is_of(&self, other: &Self) -> bool {
+        let ends = |id: &Self| [id.originator.min(id.responder), id.originator.max(id.responder)];
+        ends(self) == ends(other)
+    }
 }
 
 /// How far the dumping is.

@@ -7,7 +7,7 @@
 //!
 //! The agent's record has to be the replay's, field by field; the events have to be the socket's changes, in the same
 //! order (`sequence.rs` has the mapping). No connection may be missing from an account, and none may be more than what
-//! the test has made. While all of this goes on, the agent's states are held against the socket table, too.
+//! the test has made. While all of this goes on, `verify` holds the agent's states against the socket table.
 //!
 //! All traffic of a round is carried by one CPU, so that the hooks, the stack and the capture see one order of packets:
 //! what is compared is what is made of them. What two CPUs do to each other is another proof's matter.
@@ -18,6 +18,7 @@ mod live;
 mod replayed;
 mod round;
 mod sequence;
+mod verified;
 mod visit;
 mod world;
 

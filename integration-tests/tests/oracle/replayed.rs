@@ -19,6 +19,8 @@ pub struct Course {
     /// Begun by something else than an open.
     pub is_remnant: bool,
     pub states: Vec<String>,
+    /// The last change of state came with a RST of the near end's without ACK, as is sent where there is no socket.
+    pub ends_in_bare_reset: bool,
     /// The events themselves, for a message.
     pub lines: Vec<String>,
 }
@@ -33,9 +35,8 @@ fn replay(capture: &Path, local: &[IpAddr], arguments: &[&str]) -> String {
 }
 
 fn parsed(text: &str) -> impl Iterator<Item = (&str, Value)> {
-    text.lines().map(|line| {
-        (line, serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}")))
-    })
+    text.lines()
+        .map(|line| (line, serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"))))
 }
 
 /// The records; several where flows cannot be told apart by their ends and numbers.
@@ -75,6 +76,8 @@ pub fn courses(capture: &Path, local: &[IpAddr], near: Side) -> BTreeMap<SocketA
         let state = event["after"][if is_originator { "originator" } else { "responder" }].as_str().unwrap_or("none");
         if course.states.last().is_none_or(|last| last != state) {
             course.states.push(state.to_owned());
+            let is_nears = (event["sender"] == "originator") == is_originator;
+            course.ends_in_bare_reset = is_nears && event["flags"] == "R";
         }
     }
     courses

@@ -5,21 +5,34 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr, TcpListener},
     ops::AddAssign,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use integration_tests::{
-    agent::Agent, capture::Capture, cpu, link::Quality, pair::{Family, WIRE}, random::Random, scene::Side,
-    set_state::Account, traffic::set_tcp_option,
+    agent::Agent,
+    capture::Capture,
+    cpu,
+    link::Quality,
+    pair::{Family, WIRE},
+    random::Random,
+    scene::Side,
+    set_state::Account,
+    traffic::set_tcp_option,
 };
+
+use serde_json::Value;
 
 use crate::{
     compare,
     kinds::{KINDS, Kind, Wants},
-    live::Dumps,
+    live::{Dumps, Id},
     replayed,
+    verified::Verified,
     visit::{Expected, Made, Visit, limit_accepting},
     world::{SERVER_PORTS, World},
 };
@@ -59,10 +72,9 @@ pub struct Found {
     spans: Vec<f64>,
     /// How often a socket said that it changed its state.
     changes: usize,
-    /// Attempts of which nothing arrived at the observer.
-    unseen: usize,
-    /// Flows begun by what the other end of a connection says that has ended here.
-    remnants: usize,
+    /// What packets cannot tell, by what it was.
+    exceptions: BTreeMap<&'static str, usize>,
+    verified: Verified,
 }
 
 impl AddAssign for Found {
@@ -72,8 +84,10 @@ impl AddAssign for Found {
         }
         self.spans.extend(other.spans);
         self.changes += other.changes;
-        self.unseen += other.unseen;
-        self.remnants += other.remnants;
+        self.verified += other.verified;
+        for (exception, count) in other.exceptions {
+            *self.exceptions.entry(exception).or_default() += count;
+        }
     }
 }
 
@@ -83,10 +97,13 @@ impl fmt::Display for Found {
         spans.sort_by(f64::total_cmp);
         let at = |share: f64| spans.get((spans.len() as f64 * share) as usize).map_or(0.0, |span| span * 1e6);
         let connections: usize = self.kinds.values().sum();
-        write!(f, "{connections} connections, {} changes of state, ", self.changes)?;
-        write!(f, "{} attempts never seen, {} remnants; ", self.unseen, self.remnants)?;
+        write!(f, "{connections} connections, {} changes of state; ", self.changes)?;
         writeln!(f, "{} handshake times differ by {:.1} µs (median), {:.1} µs (95 %)", spans.len(), at(0.5), at(0.95))?;
-        self.kinds.iter().try_for_each(|(kind, count)| writeln!(f, "  {count:6} {kind}"))
+        self.kinds.iter().try_for_each(|(kind, count)| writeln!(f, "  {count:6} {kind}"))?;
+        self.exceptions.iter().try_for_each(|(exception, count)| writeln!(f, "  {count:6} exceptions: {exception}"))?;
+        writeln!(f, "  {} comparisons with the socket table, of {} ends", self.verified.runs, self.verified.compared)?;
+        let excepted = self.verified.excepted.iter().filter(|&(_, &count)| count > 0);
+        excepted.into_iter().try_for_each(|(why, count)| writeln!(f, "  {count:6} of them differed: {why}"))
     }
 }
 
@@ -100,7 +117,7 @@ impl Round {
         let tables = ["--max-flows", "16384", "--max-half-open", "8192"];
         let agent = Agent::start(near, &[&["--interface", WIRE, "--ingress", "tc"], &tables[..]].concat());
         let mut capture = Capture::start(near, WIRE, "tcp or icmp or icmp6");
-        let (made, live) = self.connect(&world, &agent);
+        let (made, live, mut verified) = self.connect(&world, &agent);
         let talked = begun.elapsed();
         let metrics = agent.metrics();
         let path = capture.stop().to_owned();
@@ -108,34 +125,44 @@ impl Round {
         changes.retain(|change| world.has(change.local.ip()) || world.has(change.remote.ip()));
         agent.stop();
 
-        let mut wrong = Vec::new();
+        let mut wrong = std::mem::take(&mut verified.wrong);
         let is_lossy = matches!(self.wire, Wire::Bad(_));
         let courses = replayed::courses(&path, &local, self.side);
-        let (unseen, remnants) = compare::made_and_recorded(&made, &live, &courses, is_lossy, &mut wrong);
-        let spans = compare::live_and_replayed(&live, &replayed::records(&path, &local), &mut wrong);
-        compare::courses_and_sockets(&courses, &changes, self.side, is_lossy, &mut wrong);
+        let mut exceptions = BTreeMap::new();
+        compare::made_and_recorded(&made, &live, &courses, is_lossy, &mut exceptions, &mut wrong);
+        let replayed = replayed::records(&path, &local);
+        let spans = compare::live_and_replayed(&live, &replayed, &mut exceptions, &mut wrong);
+        compare::courses_and_sockets(&courses, &changes, self.side, is_lossy, &mut exceptions, &mut wrong);
         compare::counted_and_recorded(&metrics, &live, self.side, &mut wrong);
         let mut kinds = BTreeMap::new();
         for made in &made {
             *kinds.entry(made.kind).or_default() += made.expected.len();
         }
-        let found = Found { kinds, spans, changes: changes.len(), unseen, remnants };
+        let found = Found { kinds, spans, changes: changes.len(), exceptions, verified };
         let count: usize = found.kinds.values().sum();
         eprintln!(
             "{:?} seen by the {}, seed {}: {count} connections in {talked:.1?}, {:.1?} in all",
-            self.wire, self.side.role(), self.seed, begun.elapsed()
+            self.wire,
+            self.side.role(),
+            self.seed,
+            begun.elapsed()
         );
         let shown: String = wrong.iter().take(SHOWN).map(|line| format!("{line}\n")).collect();
         assert!(wrong.is_empty(), "{} of {count} disagree in {self}:\n{shown}", wrong.len());
         found
     }
 
-    /// Runs all scripts: what they have made, and what the agent says of it.
-    fn connect(&self, world: &World, agent: &Agent<'_>) -> (Vec<Made>, BTreeMap<crate::live::Id, serde_json::Value>) {
+    /// Runs all scripts: what they have made, what the agent says of it, and whether the socket table says the same.
+    fn connect(&self, world: &World, agent: &Agent<'_>) -> (Vec<Made>, BTreeMap<Id, Value>, Verified) {
         let dumps = Dumps::default();
         let visits = Mutex::new(self.visits());
         let made = Mutex::new(Vec::new());
-        let live = thread::scope(|scope| {
+        let over = AtomicBool::new(false);
+        let (live, verified) = thread::scope(|scope| {
+            let verifying = scope.spawn(|| {
+                cpu::stay_on(self.cpu + 1);
+                Verified::until(&over, agent)
+            });
             let dumping = scope.spawn(|| {
                 cpu::stay_on(self.cpu + 1);
                 dumps.collect(agent)
@@ -149,6 +176,7 @@ impl Round {
             for worker in workers {
                 worker.join().unwrap_or_else(|panic| {
                     dumps.stop();
+                    over.store(true, Ordering::Relaxed);
                     std::panic::resume_unwind(panic)
                 });
             }
@@ -158,11 +186,12 @@ impl Round {
             }
             let alive = world.alive();
             assert!(alive.is_empty() || matches!(self.wire, Wire::Bad(_)), "still there: {alive:#?}");
-            thread::sleep(Duration::from_millis(200));
+            over.store(true, Ordering::Relaxed);
+            let verified = verifying.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             dumps.stop();
-            dumping.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            (dumping.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), verified)
         });
-        (made.into_inner().expect("no worker has failed"), live)
+        (made.into_inner().expect("no worker has failed"), live, verified)
     }
 
     /// Which scripts run, in which order: those that take long first, the others mixed.

@@ -51,18 +51,10 @@ impl World {
                 wire(&client, WIRE, &server, WIRE);
                 None
             }
-            Wire::Long(quality) | Wire::Bad(quality) => {
-                Some(Link::new([&client, &server], WIRE, quality, seed, cpu))
-            }
+            Wire::Long(quality) | Wire::Bad(quality) => Some(Link::new([&client, &server], WIRE, quality, seed, cpu)),
         };
-        let world = Self {
-            client,
-            server,
-            network,
-            link,
-            client_ports: AtomicU32::new(0),
-            listeners: AtomicU32::new(0),
-        };
+        let world =
+            Self { client, server, network, link, client_ports: AtomicU32::new(0), listeners: AtomicU32::new(0) };
         for namespace in [&world.client, &world.server] {
             // A segment is a packet, to the hook and to the capture.
             namespace.ip(&format!("link set {WIRE} gso_max_segs 1"));
@@ -88,7 +80,8 @@ impl World {
             let mac = shown.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next());
             let mac = mac.unwrap_or_else(|| panic!("no Ethernet address: {shown}"));
             for n in 0..count {
-                let addr = if std::ptr::eq(own, &self.client) { self.client_ip(family, n) } else { self.server_ip(family) };
+                let addr =
+                    if std::ptr::eq(own, &self.client) { self.client_ip(family, n) } else { self.server_ip(family) };
                 let nodad = if family == Family::V4 { "" } else { "nodad" };
                 own.ip(&format!("addr add {addr}/{length} dev {WIRE} {nodad}"));
                 other.ip(&format!("neigh replace {addr} lladdr {mac} dev {WIRE} nud permanent"));
