@@ -125,7 +125,7 @@ impl Round {
         changes.retain(|change| world.has(change.local.ip()) || world.has(change.remote.ip()));
         agent.stop();
 
-        let mut wrong = std::mem::take(&mut verified.wrong);
+        let mut wrong: Vec<String> = std::mem::take(&mut verified.wrong).into_values().collect();
         let is_lossy = matches!(self.wire, Wire::Bad(_));
         let courses = replayed::courses(&path, &local, self.side);
         let mut exceptions = BTreeMap::new();
