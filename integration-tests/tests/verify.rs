@@ -115,7 +115,7 @@ fn connections_in_every_state_agree_and_their_number_is_that_of_ss() {
 fn what_was_made_wrong_is_found_and_measured_and_told_once() {
     let _bound = bounded();
     let pair = Pair::new();
-    // Small tables: the pause between two comparisons is 200 times what one takes.
+    // Small tables: the pause between two comparisons is 200 times what one takes of a CPU.
     let tables = ["--max-flows", "1000", "--max-half-open", "1000"];
     let agent = Agent::start(&pair.client, &[&["--interface", WIRE, "--self-check", "500ms"], &tables[..]].concat());
     let listener = Listener::new(&pair.server, pair.server_addr(Family::V4, PORT));
