@@ -94,6 +94,38 @@ pub fn flow_of_port(agent: &Agent<'_>, port: u16) -> Result<Observed, String> {
     }
 }
 
+/// Takes the only settled IPv4 flow of a port out of its map.
+#[track_caller]
+pub fn forget(agent: &Agent<'_>, port: u16) {
+    let (mut table, key, _) = settled_ipv4(agent, port);
+    table.remove(&key).expect("the flow can be removed");
+}
+
+/// Puts the only settled IPv4 flow of a port into its map again, changed, and under the same key or another.
+#[track_caller]
+pub fn falsify(agent: &Agent<'_>, port: u16, change: impl FnOnce(&mut FlowKey4, &Flow)) {
+    let (mut table, bytes, flow) = settled_ipv4(agent, port);
+    // SAFETY: a key is 12 bytes, of which any are one.
+    let mut key = unsafe { mem::transmute::<[u8; 12], FlowKey4>(bytes) };
+    change(&mut key, &flow);
+    // SAFETY: both are plain data of the same size, without padding.
+    let (key, words) = unsafe { (mem::transmute::<FlowKey4, [u8; 12]>(key), mem::transmute::<Flow, FlowWords>(flow)) };
+    table.insert(key, words, 0).expect("the flow can be written");
+}
+
+#[track_caller]
+fn settled_ipv4(agent: &Agent<'_>, port: u16) -> (HashMap<MapData, [u8; 12], FlowWords>, [u8; 12], Flow) {
+    let table = HashMap::try_from(open(agent, map::FLOWS_IPV4)).expect("the map is of this type");
+    let mut found = entries::<[u8; 12]>(agent, map::FLOWS_IPV4).into_iter().filter(|(bytes, _)| {
+        // SAFETY: a key is 12 bytes, of which any are one.
+        let key = unsafe { mem::transmute::<[u8; 12], FlowKey4>(*bytes) };
+        [key.low_port, key.high_port].contains(&port)
+    });
+    let (key, flow) = found.next().unwrap_or_else(|| panic!("no settled flow of port {port}"));
+    assert!(found.next().is_none(), "several flows of port {port}");
+    (table, key, flow)
+}
+
 /// All CPUs' counters, of packets and of the sweep.
 #[track_caller]
 pub fn counters(agent: &Agent<'_>) -> Counters {
