@@ -14,6 +14,9 @@ use serde_json::Value;
 /// How often, at most.
 const EVERY: Duration = Duration::from_millis(1_500);
 
+/// What is over is shown for five seconds at least: dumps further apart may miss it.
+const TOO_SELDOM: Duration = Duration::from_millis(4_500);
+
 /// A flow: both ends, and the number of the originator's SYN, where it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id {
@@ -44,6 +47,7 @@ pub struct Dumps {
     begun: AtomicU64,
     done: AtomicU64,
     stop: AtomicBool,
+    too_seldom: AtomicBool,
 }
 
 impl Dumps {
@@ -61,15 +65,25 @@ impl Dumps {
         self.stop.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the agent could not be asked often enough for want of CPU time.
+    pub fn came_too_seldom(&self) -> bool {
+        self.too_seldom.load(Ordering::SeqCst)
+    }
+
     /// Dumps until it is stopped, and once more: each flow's last record.
     pub fn collect(&self, agent: &Agent<'_>) -> BTreeMap<Id, Value> {
         let mut records = BTreeMap::new();
+        let mut last = Instant::now();
         loop {
             let stopping = self.stop.load(Ordering::SeqCst);
             let begun = Instant::now();
             self.begun.fetch_add(1, Ordering::SeqCst);
             records.extend(agent.dump(&[]).into_iter().map(|record| (Id::of(&record), record)));
             self.done.fetch_add(1, Ordering::SeqCst);
+            if last.elapsed() > TOO_SELDOM {
+                self.too_seldom.store(true, Ordering::SeqCst);
+            }
+            last = begun;
             if stopping {
                 return records;
             }
