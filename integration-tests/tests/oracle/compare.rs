@@ -93,6 +93,10 @@ pub fn live_and_replayed(
                 if !before.is_empty() {
                     *exceptions.entry("the same attempt again").or_default() += before.len();
                 }
+                if lacks_a_segment(live, replayed) {
+                    *exceptions.entry(ONE_DIRECTION_ON_TWO_CPUS).or_default() += 1;
+                    continue;
+                }
                 let differences = differences(live, replayed, is_replaced(id), by_ticks, &mut spans);
                 if !differences.is_empty() {
                     wrong.push(format!("{differences}  live     {live}\n  replayed {replayed}"));
@@ -137,6 +141,24 @@ fn differences(live: &Value, replayed: &Value, is_replaced: bool, by_ticks: bool
     }
     differ("", &live, &replayed, &mut text);
     text
+}
+
+/// A timer may run on another CPU than the rest of a round's traffic, and what it sends meets what is sent there:
+/// ARCHITECTURE.md has the race, and that a half's counts then lack a segment. Nothing else may differ.
+pub const ONE_DIRECTION_ON_TWO_CPUS: &str = "one direction on two CPUs at once";
+
+fn lacks_a_segment(live: &Value, replayed: &Value) -> bool {
+    ["originator", "responder"].into_iter().any(|end| {
+        let counts = |record: &Value| ["packets", "bytes", "retransmits"].map(|field| record[end][field].as_u64());
+        let ([Some(live_packets), ..], [Some(packets), bytes, retransmits]) = (counts(live), counts(replayed)) else {
+            return false;
+        };
+        let mut whole = live.clone();
+        whole[end]["packets"] = packets.into();
+        whole[end]["bytes"] = bytes.into();
+        whole[end]["retransmits"] = retransmits.into();
+        live_packets + 1 == packets && differences(&whole, replayed, false, false, &mut Vec::new()).is_empty()
+    })
 }
 
 /// Whether the agent has found that the local socket is not there any more.
@@ -196,7 +218,12 @@ pub fn courses_and_sockets(
         let kernel = sequence::connections(sockets.get(client).map_or(&[][..], Vec::as_slice));
         let observed = courses.get(client).map_or(&[][..], Vec::as_slice);
         let mut left = kernel.iter().peekable();
+        let is_used_again = kernel.len() > 1;
+        let in_vain = |kernel: &&Vec<&str>| is_used_again && sequence::is_in_vain(kernel);
         let agree = observed.iter().all(|course| {
+            while left.peek().is_some_and(|next| in_vain(next) && !sequence::agree(next, &course.states)) {
+                left.next();
+            }
             if left.next_if(|kernel| sequence::agree(kernel, &course.states)).is_some() {
                 return true;
             }
@@ -219,7 +246,7 @@ pub fn courses_and_sockets(
             *exceptions.entry(exception).or_default() += 1;
             true
         });
-        if !agree || left.next().is_some() {
+        if !agree || !left.all(|next| in_vain(&next)) {
             let seen: Vec<_> = observed.iter().map(|course| course.states.join(" ")).collect();
             let lines: Vec<_> = observed.iter().flat_map(|course| &course.lines).map(String::as_str).collect();
             wrong.push(format!("{client}\n  sockets  {kernel:?}\n  observed {seen:?}\n    {}", lines.join("\n    ")));

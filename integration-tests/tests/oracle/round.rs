@@ -99,6 +99,12 @@ impl Found {
         spans.get((spans.len() as f64 * share) as usize).copied()
     }
 
+    /// How many records lack a segment, of how many.
+    pub fn lacking(&self) -> (usize, usize) {
+        let lacking = self.exceptions.get(compare::ONE_DIRECTION_ON_TWO_CPUS).copied().unwrap_or(0);
+        (lacking, self.kinds.values().sum())
+    }
+
     pub fn median_span(&self) -> Option<Duration> {
         self.span_of(0.5).map(Duration::from_secs_f64)
     }

@@ -89,14 +89,21 @@ pub fn connections(changes: &[(&'static str, &'static str)]) -> Vec<Vec<&'static
     let mut connections: Vec<Vec<&'static str>> = Vec::new();
     // A socket that is closed after its shutdown is told once more what it is.
     for &(old, new) in changes.iter().filter(|(old, new)| old != new) {
-        match connections.last_mut() {
-            Some(last) if last.last() == Some(&old) && old != "closed" => last.push(new),
+        // While one socket closes, another may try in vain to have its tuple.
+        let goes_on = |connection: &&mut Vec<&'static str>| connection.last() == Some(&old) && old != "closed";
+        match connections.iter_mut().rev().find(goes_on) {
+            Some(connection) => connection.push(new),
             // A client's socket begins with CLOSE → SYN_SENT.
-            _ if old == "closed" => connections.push(vec![new]),
-            _ => connections.push(vec![old, new]),
+            None if old == "closed" => connections.push(vec![new]),
+            None => connections.push(vec![old, new]),
         }
     }
     connections
+}
+
+/// A `connect` that found the tuple taken, by a socket or a TIME_WAIT, and has sent nothing.
+pub fn is_in_vain(kernel: &[&str]) -> bool {
+    kernel == ["syn_sent", "closed"]
 }
 
 /// Whether the passive end of an attempt has no socket to say anything.
@@ -158,5 +165,8 @@ mod tests {
         assert_eq!(connections(&[once, once].concat()), [connection.clone(), connection]);
         let client = [("closed", "syn_sent"), ("syn_sent", "closed"), ("closed", "syn_sent")];
         assert_eq!(connections(&client), [vec!["syn_sent", "closed"], vec!["syn_sent"]]);
+        let between =
+            [("established", "last_ack"), ("closed", "syn_sent"), ("syn_sent", "closed"), ("last_ack", "closed")];
+        assert_eq!(connections(&between), [vec!["established", "last_ack", "closed"], vec!["syn_sent", "closed"]]);
     }
 }
