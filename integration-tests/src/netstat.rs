@@ -1,7 +1,7 @@
 //! The kernel's own counts of what its protocols did in a namespace: `/proc/net/netstat` and its neighbours, which
 //! `nstat` shows.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use crate::namespace::Namespace;
 
@@ -9,6 +9,14 @@ use crate::namespace::Namespace;
 #[track_caller]
 pub fn tcp_counter(namespace: &Namespace, name: &str) -> u64 {
     counter(&read(namespace, "netstat"), "TcpExt: ", name)
+}
+
+/// All counters of TCP's and its extensions by their names in the files, `Tcp` and `TcpExt` together.
+#[track_caller]
+pub fn tcp_counters(namespace: &Namespace) -> BTreeMap<String, u64> {
+    let mut counters = table(&read(namespace, "snmp"), "Tcp: ");
+    counters.append(&mut table(&read(namespace, "netstat"), "TcpExt: "));
+    counters
 }
 
 /// The "destination unreachable" errors of ICMP and ICMPv6 that a namespace has received.
@@ -26,12 +34,17 @@ fn read(namespace: &Namespace, file: &str) -> String {
     namespace.within(|| fs::read_to_string(format!("/proc/thread-self/net/{file}"))).expect("the kernel says it")
 }
 
-/// A number below its name, on the second of two lines with this prefix.
+/// A number of one of these tables.
 #[track_caller]
 fn counter(text: &str, prefix: &str, name: &str) -> u64 {
+    let value = table(text, prefix).remove(name);
+    value.unwrap_or_else(|| panic!("this kernel has no counter `{name}`"))
+}
+
+/// Names on the first line with this prefix, and the numbers below them on the second; what is negative is no count.
+fn table(text: &str, prefix: &str) -> BTreeMap<String, u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
     let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let found = names.split(' ').zip(values.split(' ')).find(|&(of, _)| of == name);
-    let (_, value) = found.unwrap_or_else(|| panic!("this kernel has no counter `{name}`"));
-    value.parse().expect("a counter is a number")
+    let pairs = names.split(' ').zip(values.split(' '));
+    pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
 }

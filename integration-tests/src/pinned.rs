@@ -8,15 +8,17 @@ use aya::{
 };
 use tcp_observer_common::{
     abi::map,
-    conn::{Flow, Half, Note, Role, Word},
+    conn::{Flow, Half, Locality, Note, Role, Word},
     counters::Counters,
     flow::{FlowKey4, FlowKey6, Side},
+    histogram::{HandshakePart, Histogram, by_role},
 };
 
 use crate::agent::Agent;
 
 type FlowWords = [u64; size_of::<Flow>() / 8];
 type CounterWords = [u64; size_of::<Counters>() / 8];
+type HistogramWords = [u64; size_of::<Histogram>() / 8];
 
 /// A flow, and whose it is.
 #[derive(Clone)]
@@ -138,6 +140,22 @@ pub fn counters(agent: &Agent<'_>) -> Counters {
         }
     }
     counters
+}
+
+/// How many handshakes there are in the histogram of this part for this role, repeated segments or not.
+#[track_caller]
+pub fn handshakes(agent: &Agent<'_>, part: HandshakePart, role: Locality) -> u64 {
+    let array =
+        PerCpuArray::<_, HistogramWords>::try_from(open(agent, map::HANDSHAKES)).expect("the map is of this type");
+    let mut sum = 0;
+    for repeated in [false, true] {
+        for words in array.get(&by_role(part, role, repeated), 0).expect("a histogram can be read").iter() {
+            // SAFETY: a histogram is these words.
+            let histogram = unsafe { mem::transmute::<HistogramWords, Histogram>(*words) };
+            sum += histogram.buckets.iter().sum::<u64>();
+        }
+    }
+    sum
 }
 
 /// How often a note was counted.

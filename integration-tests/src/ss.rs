@@ -59,6 +59,25 @@ fn socket(line: &str) -> Option<Socket> {
     Some(Socket { local: addr()?, peer: addr()?, state })
 }
 
+/// The name of a state that a socket of a connection may have, among those that [`Socket`] uses.
+pub fn state_named(name: &str) -> Option<&'static str> {
+    STATES.into_iter().map(|(_, state)| state).find(|&state| state == name && state != "listen")
+}
+
+/// The sockets of a namespace in TIME_WAIT whose time is up within this many seconds.
+#[track_caller]
+pub fn time_wait_about_to_end(namespace: &Namespace, seconds: u64) -> BTreeSet<Socket> {
+    let text = run::success(namespace.command("ss").args(["-Htano", "state", "time-wait"]));
+    // Without the column of the state, which was asked for: two queues, local, peer, `timer:(timewait,53sec,0)`.
+    let ends_soon = |line: &&str| {
+        let left = line.split("timer:(timewait,").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or("0ms");
+        let left_seconds = left.strip_suffix("sec").map(str::parse::<u64>);
+        left.ends_with("ms") || left_seconds.is_some_and(|left| left.is_ok_and(|left| left < seconds))
+    };
+    let sockets = text.lines().filter(ends_soon).filter_map(|line| socket(&format!("TIME-WAIT {line}")));
+    sockets.collect()
+}
+
 /// An address and port as `ss` writes them: `*` for any, and `%` before the interface that a socket is bound to.
 pub fn addr_of(word: &str) -> Option<SocketAddr> {
     let (ip, port) = word.rsplit_once(':')?;

@@ -1,4 +1,4 @@
-//! The tasks of this repository: `cargo xtask setup|build|run|test|prove`.
+//! The tasks of this repository: `cargo xtask setup|build|run|test|prove|soak`.
 //!
 //! Plain cargo builds and tests everything that needs neither privilege nor a BPF toolchain. What is left is here: the
 //! kernel programs (another target, another linker), the agent with them inside, and the tests that need root.
@@ -56,6 +56,12 @@ enum Task {
         #[arg(long)]
         amount: Option<u64>,
     },
+    /// Mixed load against a host with the agent, counted beside its kernel
+    Soak {
+        /// How long the load lasts
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+        minutes: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -82,6 +88,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Run { arguments } => match run::run(&workspace, &arguments)? {},
         Task::Prove { only, amount } => return Ok(prove::run(&workspace, &only, amount)),
+        Task::Soak { minutes } => return Ok(prove::run(&workspace, &[Proof::Soak], Some(60 * minutes))),
         Task::Test { only } => return Ok(test::run(&workspace, &only)),
     }
     Ok(ExitCode::SUCCESS)

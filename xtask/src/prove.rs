@@ -24,6 +24,8 @@ pub enum Proof {
     Twin,
     /// Two CPUs on the same flows; the amount is of rounds
     Races,
+    /// Mixed load, counted beside the kernel; the amount is of seconds
+    Soak,
 }
 
 /// How a proof is run.
@@ -55,6 +57,7 @@ impl Proof {
             Self::Oracle => Form::Test { package: "integration-tests", test: "oracle", amount: 50_000 },
             Self::Twin => Form::Test { package: "integration-tests", test: "twin", amount: 10_000 },
             Self::Races => Form::Test { package: "integration-tests", test: "races", amount: 200 },
+            Self::Soak => Form::Test { package: "integration-tests", test: "soak", amount: 600 },
         }
     }
 
@@ -64,6 +67,10 @@ impl Proof {
                 let mut command = process::cargo();
                 command.args(["test", "--release", "--package", package, "--test", test]);
                 command.current_dir(workspace.root()).env(self.variable(), chosen.unwrap_or(amount).to_string());
+                if self == Self::Soak {
+                    // Its table is there to be watched.
+                    command.env("RUST_TEST_NOCAPTURE", "1");
+                }
                 match package {
                     "integration-tests" => test::kernel_tests(workspace, &mut command),
                     _ => test::run_tests(command.args(["--", "--nocapture"])),

@@ -51,6 +51,7 @@ const SETTLE: Duration = Duration::from_millis(10);
 const RECHECK: Duration = Duration::from_secs(30);
 
 pub async fn run(options: &Options) -> anyhow::Result<()> {
+    memory::give_back_large_buffers();
     let mut signals = Signals::listen()?;
     let netlink = Netlink::open()?;
     let inventory = netlink.inventory().await?;
@@ -207,31 +208,42 @@ impl Agent<'_> {
             }
             let begun = Instant::now();
             netlink.forget_changes();
-            match netlink.inventory().await {
-                Ok(inventory) => {
-                    if self.update(&inventory, local)? {
-                        self.adopt(maps, &inventory).await;
-                    }
-                }
+            let inventory = netlink.inventory().await;
+            // What is then done for an interface is done once, however long it takes.
+            let took = begun.elapsed();
+            match inventory {
+                Ok(inventory) => self.update(inventory, netlink, local, maps).await?,
                 // Read while it was changing, most likely: the next change or the recheck asks again.
                 Err(error) => tracing::debug!("{error:#}"),
             }
-            next_read = Instant::now() + (begun.elapsed() * PAUSE).max(SETTLE);
+            next_read = Instant::now() + (took * PAUSE).max(SETTLE);
         }
     }
 
-    /// Follows what has changed; whether connections may be seen now that could not be before.
-    fn update(&mut self, inventory: &Inventory, local: &mut LocalAddresses) -> anyhow::Result<bool> {
-        let has_new_address = local.keep(&inventory.addresses).unwrap_or_else(|error| {
-            tracing::warn!("{error:#}");
-            false
-        });
-        let changed = self.observed.follow(inventory);
-        self.note_sight(inventory);
+    /// Follows what has changed, and takes in connections that may be seen now and could not be before.
+    async fn update(
+        &mut self,
+        mut inventory: Inventory,
+        netlink: &Netlink,
+        local: &mut LocalAddresses,
+        maps: &Arc<PinnedMaps>,
+    ) -> anyhow::Result<()> {
+        let mut has_new_address = keep(local, &inventory);
+        let changed = self.observed.follow(&inventory);
         if changed {
+            // To attach takes long enough for an interface to be given its addresses meanwhile.
+            match netlink.inventory().await {
+                Ok(now) => inventory.addresses = now.addresses,
+                Err(error) => tracing::debug!("{error:#}"),
+            }
+            has_new_address |= keep(local, &inventory);
             self.note_attachments()?;
         }
-        Ok(changed || has_new_address)
+        self.note_sight(&inventory);
+        if changed || has_new_address {
+            self.adopt(maps, &inventory).await;
+        }
+        Ok(())
     }
 
     /// Takes in the connections that were there before. Without them the agent is as good for all that begin later.
@@ -283,6 +295,14 @@ impl Agent<'_> {
             pin_dir.display(),
         );
     }
+}
+
+/// Tells the kernel programs of local addresses; whether there are new ones.
+fn keep(local: &mut LocalAddresses, inventory: &Inventory) -> bool {
+    local.keep(&inventory.addresses).unwrap_or_else(|error| {
+        tracing::warn!("{error:#}");
+        false
+    })
 }
 
 /// Passes on what the kernel programs log, if they do.

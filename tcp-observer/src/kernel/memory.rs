@@ -1,4 +1,4 @@
-//! How much memory the tables take, before they take it.
+//! How much memory the tables take, before they take it; and how the agent's own is given back.
 //!
 //! Hash maps are allocated whole when they are made: per element the kernel's header (`struct htab_elem`), the key and
 //! the value, each rounded up to eight bytes; per bucket a list head with its lock; as many buckets as the next power
@@ -13,6 +13,21 @@ use crate::{agent::Options, exit::Failure};
 
 const ELEMENT_HEADER_BYTES: u64 = 48;
 const BUCKET_BYTES: u64 = 16;
+
+/// Buffers from this size on go back to the kernel as soon as they are free.
+#[cfg(target_env = "gnu")]
+const LARGE_BYTES: i32 = 1 << 20;
+
+/// Keeps the allocator from holding the room of a whole snapshot for each thread that has ever made one: glibc's
+/// threshold for mapping a buffer by itself grows with each that is freed, up to 32 MiB (mallopt(3)), and what lies
+/// below it stays with the thread's arena. musl's does no such thing.
+pub fn give_back_large_buffers() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt sets a parameter of the allocator, which may be done at any time.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+    }
+}
 
 /// What all four tables of flows take, in bytes.
 pub fn tables_bytes(max_flows: u32, max_half_open: u32) -> u64 {

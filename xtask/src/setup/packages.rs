@@ -30,6 +30,8 @@ const NEEDED: &[Needed] = &[
     needed("curl", "curl", "scrapes and short connections"),
     needed("nginx", "nginx-light", "a real server"),
     needed("iperf3", "iperf3", "real load"),
+    needed("wrk", "wrk", "requests in great numbers"),
+    needed("nmap", "nmap", "port scans"),
 ];
 
 /// Keeps the packages' services from being started, as in any build environment, and tidies up after itself.
