@@ -109,8 +109,14 @@ impl<'n> Agent<'n> {
 
     /// Runs another command of the same program against this agent.
     pub fn command(&self, subcommand: &str, arguments: &[&str]) -> Finished {
+        run::finish(&mut self.prepared(subcommand, arguments))
+    }
+
+    /// Such a command, to be run.
+    pub fn prepared(&self, subcommand: &str, arguments: &[&str]) -> Command {
         let mut command = self.namespace.command(binary());
-        run::finish(command.arg(subcommand).arg("--pin-dir").arg(&self.pin_dir).args(arguments))
+        command.arg(subcommand).arg("--pin-dir").arg(&self.pin_dir).args(arguments);
+        command
     }
 
     /// The records of `dump -o json` with these further arguments.

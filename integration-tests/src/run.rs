@@ -26,6 +26,12 @@ pub struct Finished {
 /// When it cannot be started or does not end in time.
 #[track_caller]
 pub fn finish(command: &mut Command) -> Finished {
+    finish_within(LIMIT, command)
+}
+
+/// The same with a limit of its own.
+#[track_caller]
+pub fn finish_within(limit: Duration, command: &mut Command) -> Finished {
     let words = format!("{command:?}");
     let mut child = command
         .stdin(Stdio::null())
@@ -40,10 +46,10 @@ pub fn finish(command: &mut Command) -> Finished {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
             break status;
         }
-        if started.elapsed() > LIMIT {
+        if started.elapsed() > limit {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("{words} has not ended after {LIMIT:?}");
+            panic!("{words} has not ended after {limit:?}");
         }
         thread::sleep(Duration::from_millis(2));
     };

@@ -1,8 +1,8 @@
 //! Transitions after the handshake: acknowledgements and FINs
 //! (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6>).
 //!
-//! A FIN that follows what was already seen counts as received when it passes; one beyond a gap only when its
-//! receiver acknowledges it.
+//! A FIN that follows what was already seen, or what its receiver has acknowledged, counts as received when it passes; one
+//! beyond a gap only when its receiver acknowledges it.
 
 use super::{
     living,
@@ -63,7 +63,10 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     let in_order = !sender_seen
         || is_filtered
         || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next)
-            && !sent.sender.has_gap(sent.receiver);
+            && !sent.sender.has_gap(sent.receiver)
+        // Something sent after this FIN came first: its receiver has acknowledged all that lies before it.
+        || sent.receiver.has_acknowledged()
+            && sent.receiver.acked.get().within(segment.seq, segment.seq.plus(segment.payload_bytes));
     if !is_filtered && !is_in_window(word, from, segment.end(), sent) {
         return Verdict::stale(Note::FinOutOfWindow);
     }

@@ -177,6 +177,22 @@ fn a_fin_beyond_a_gap_is_received_only_when_it_is_acknowledged() {
     talk.expect(FinWait2, CloseWait);
 }
 
+/// Sent after the FIN, an ACK has the number after it; the FIN was lost, or was overtaken.
+#[test]
+fn a_fin_that_its_own_ends_ack_has_overtaken_is_received_when_it_passes() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.data(1001, 5001, 100);
+    server.data(5001, 1101, 300);
+    client.ack(1102, 5301);
+    talk.expect(Established, Established);
+    client.fin(1101, 5301);
+    talk.expect(FinWait1, CloseWait);
+    server.ack(5301, 1102);
+    talk.expect(FinWait2, CloseWait);
+}
+
 #[test]
 fn an_acknowledgement_beyond_the_fin_acknowledges_nothing() {
     let talk = Talk::new();

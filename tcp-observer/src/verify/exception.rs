@@ -224,6 +224,16 @@ fn without_socket(flow: &FlowRecord, own: &Endpoint, difference: &Difference, fa
                 (silent_ns >= LAST_REQUEST_WAIT_NS).then_some(Exception::RequestExpired)
             }
         }
+        // Without room in the accept queue the cookie's ACK was dropped, and nothing remembers it.
+        State::Established
+            if is_responder(flow, own)
+                && own.bytes == 0
+                && facts.counts.syn_cookies_sent > 0
+                && facts.counts.listen_overflows > 0
+                && facts.listening.takes(difference.local) =>
+        {
+            Some(Exception::SynCookies)
+        }
         State::Established | State::CloseWait if silent_ns <= LOOKED_UP_NS && is_unanswered(own) => {
             Some(Exception::GivenUp)
         }

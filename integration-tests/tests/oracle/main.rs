@@ -1,0 +1,63 @@
+//! The kernel's sockets as oracle: connections of every kind of open and close, over wires good and bad, of each of
+//! which three accounts are compared.
+//!
+//! - **The socket's own** ([`set_state`](integration_tests::set_state)): every change of `sk_state`.
+//! - **The agent's**: its record, dumped again and again while the connections come and go.
+//! - **The replay's** of a capture on the same interface: the record, and each change of a state as an event.
+//!
+//! The agent's record has to be the replay's, field by field; the events have to be the socket's changes, in the same
+//! order (`sequence.rs` has the mapping). No connection may be missing from an account, and none may be more than what
+//! the test has made. While all of this goes on, `verify` holds the agent's states against the socket table.
+//!
+//! All traffic of a round is carried by one CPU, so that the hooks, the stack and the capture see one order of packets:
+//! what is compared is what is made of them. What two CPUs do to each other is another proof's matter.
+
+mod compare;
+mod kinds;
+mod live;
+mod replayed;
+mod round;
+mod sequence;
+mod verified;
+mod visit;
+mod world;
+
+use std::time::Duration;
+
+use integration_tests::{bounds::bounded_by, link::Quality, scene::Side};
+use proofs::amount::amount;
+use round::{Round, Wire};
+
+/// What a round has when there is much to do: its flows fit into the least tables, and it is over before TIME_WAIT is.
+const LARGEST: u64 = 3_000;
+
+const FAR: Quality = Quality::delaying(Duration::from_millis(4));
+const BAD: Quality = Quality { lost: 30, doubled: 20, overtaken: 50, delay: Duration::from_millis(4) };
+
+/// Runs so many connections over this wire, at alternating ends.
+fn prove(wire: Wire, connections: u64, cpu: usize, seed: u64) {
+    let rounds = (connections.div_ceil(LARGEST)).max(2);
+    let _bound = bounded_by(Duration::from_secs(150 * rounds));
+    let mut total = round::Found::default();
+    for n in 0..rounds {
+        let side = [Side::Server, Side::Client][n as usize % 2];
+        let connections = connections.div_ceil(rounds) as usize;
+        total += Round { wire, side, connections, cpu, seed: seed + n }.run();
+    }
+    println!("{wire:?}: {total}");
+}
+
+#[test]
+fn sockets_say_the_same_over_a_good_wire() {
+    prove(Wire::Near, amount("oracle", 3_000) * 2 / 5, 0, 1);
+}
+
+#[test]
+fn sockets_say_the_same_over_a_long_wire() {
+    prove(Wire::Long(FAR), amount("oracle", 3_000) * 3 / 10, 1, 1_001);
+}
+
+#[test]
+fn sockets_say_the_same_over_a_bad_wire() {
+    prove(Wire::Bad(BAD), amount("oracle", 3_000) * 3 / 10, 0, 2_001);
+}
