@@ -155,16 +155,22 @@ impl Host {
             return;
         }
         self.drop_connection();
-        // The listener goes behind the connection, which is asked first whether a segment is its own.
-        if let Some(handle) = self.listener.take() {
-            self.sockets.remove(handle);
-        }
         let mut socket = self.socket();
         let (remote, local) = ((self.peer.addr, self.peer.port), (self.plan.addr, self.plan.port));
         socket.connect(self.interface.context(), remote, local).expect("a closed socket connects");
         self.connection = Some(self.sockets.add(socket));
         self.begin();
-        self.listen();
+        self.arrange();
+    }
+
+    /// Puts the connection before the listener: the first socket that a segment could be for gets it.
+    fn arrange(&mut self) {
+        let [connection, listener] =
+            [self.connection, self.listener].map(|handle| match self.sockets.remove(handle?) {
+                AnySocket::Tcp(socket) => Some(socket),
+            });
+        self.connection = connection.map(|socket| self.sockets.add(socket));
+        self.listener = listener.map(|socket| self.sockets.add(socket));
     }
 
     fn begin(&mut self) {
@@ -183,6 +189,7 @@ impl Host {
             let mut socket = self.socket();
             socket.listen(self.plan.port).expect("a closed socket listens");
             self.listener = Some(self.sockets.add(socket));
+            self.arrange();
         }
     }
 

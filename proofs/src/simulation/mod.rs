@@ -7,9 +7,12 @@
 //! [`trace`] gives the packets of a run to whoever wants to show them to something else.
 
 pub mod host;
+pub mod oracle;
 pub mod packet;
 pub mod plan;
 mod random;
+pub mod states;
+pub mod watch;
 pub mod world;
 
 use plan::{End, Plan};

@@ -178,19 +178,19 @@ impl<W: Witness> World<'_, W> {
 
     fn emit(&mut self, from: End, bytes: Vec<u8>) {
         let id = self.packets.len();
-        self.step(from, Cause::Sent(id));
         let nth = self.sent[from as usize];
         self.sent[from as usize] += 1;
         let packet = Packet {
             from,
             nth,
             connection: self.hosts[from as usize].connections,
-            step: self.steps[from as usize],
+            step: self.steps[from as usize] + 1,
             header: packet::header(&bytes),
             bytes,
         };
         self.witness.sent(self.now_ns, id, &packet);
         self.packets.push(packet);
+        self.step(from, Cause::Sent(id));
         self.travel(id, Hop::BeforeWatcher);
     }
 
