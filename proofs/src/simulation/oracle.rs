@@ -45,6 +45,8 @@ pub enum Doubt {
     RstOutOfPlace,
     /// It has ignored a RST whose number is.
     RstIgnored,
+    /// It has ignored an acknowledgement of its FIN or SYN-ACK whose own number lies at the edge of its window or beyond.
+    AckIgnored,
     /// It is in SYN-RECEIVED by a simultaneous open and has received a SYN-ACK, which smoltcp answers with an ACK and
     /// does not take; RFC 9293's figure 8 has it in ESTABLISHED.
     SynAckIgnored,
@@ -61,12 +63,14 @@ impl Doubt {
     /// Whether such a doubt is admitted where nothing is lost and no time passes between the end and the watcher.
     pub fn at_near_end(self) -> bool {
         match self {
-            Self::NotPassed | Self::AckNotPassed | Self::BeyondGap => false,
-            Self::Crashed
+            Self::NotPassed | Self::AckNotPassed => false,
+            Self::BeyondGap
+            | Self::Crashed
             | Self::TimeWaitOver
             | Self::SynOverOld
             | Self::RstOutOfPlace
             | Self::RstIgnored
+            | Self::AckIgnored
             | Self::SynAckIgnored
             | Self::SynInTimeWait
             | Self::LateSyn
@@ -110,6 +114,8 @@ struct Stream {
     sent_fin: Option<u32>,
     /// The same of what has passed.
     seen: bool,
+    /// Whether its SYN was known to begin a connection, and not to fall into another one.
+    fits: Option<u32>,
     next: u32,
     seen_fin: Option<u32>,
     gap_end: Option<u32>,
@@ -117,6 +123,7 @@ struct Stream {
     acked: Option<u32>,
     /// What is in doubt of it besides its steps.
     rst_ignored: bool,
+    ack_ignored: bool,
     syn_in_time_wait: bool,
     late_syn: bool,
     fin_held_back: bool,
@@ -156,6 +163,10 @@ impl Stream {
         for state in states.iter() {
             match state {
                 State::SynReceived if self.syn_ack_ignored() => all = all.with(State::Established),
+                State::SynReceived if self.ack_ignored => all = all.with(State::Established),
+                State::FinWait1 if self.ack_ignored => all = all.with(State::FinWait2),
+                State::Closing if self.ack_ignored => all = all.with(State::TimeWait),
+                State::LastAck if self.ack_ignored => all = all.with(State::Closed),
                 State::Closing if self.fin_held_back => all = all.with(State::LastAck),
                 State::TimeWait if self.fin_held_back => all = all.with(State::Closed),
                 _ => {}
@@ -178,6 +189,13 @@ impl Stream {
                 self.next = header.end();
             }
         }
+    }
+
+    fn is_acknowledged_by(&self, header: Header) -> bool {
+        let (Some(isn), Some(ack)) = (self.isn, header.ack) else {
+            return false;
+        };
+        within(ack, isn.wrapping_add(1), self.sent_next)
     }
 
     /// Takes in what passes towards it.
@@ -215,6 +233,10 @@ fn within(number: u32, first: u32, last: u32) -> bool {
 pub struct Oracle {
     near: Option<End>,
     ends: [Side; 2],
+    /// Counts the connections that the watcher knows of.
+    epoch: u32,
+    /// A SYN has passed that may have begun one, or not.
+    is_ambiguous: bool,
 }
 
 #[derive(Default)]
@@ -223,6 +245,9 @@ struct Side {
     /// The last step that is told, with all before it.
     told: usize,
     streams: Vec<Stream>,
+    /// A SYN that has passed towards it and that it has not received, and whether a RST has passed after that.
+    coming_syn: Option<u32>,
+    coming_rst: bool,
 }
 
 impl Side {
@@ -232,6 +257,13 @@ impl Side {
             self.streams.resize(index + 1, Stream::default());
         }
         &mut self.streams[index]
+    }
+
+    /// The connection that a segment acknowledges something of, else the last one.
+    fn addressed(&mut self, header: Header) -> Option<&mut Stream> {
+        let acknowledged = self.streams.iter().rposition(|stream| stream.is_acknowledged_by(header));
+        let index = acknowledged.or(self.streams.len().checked_sub(1))?;
+        self.streams.get_mut(index)
     }
 
     /// What an application does is done when its RST leaves.
@@ -283,8 +315,8 @@ impl Oracle {
             Place::Middle => None,
         };
         let start = Step { connection: 0, state: State::Closed, doubt: None, sent: None, is_own: true };
-        let side = || Side { steps: vec![start], told: 0, streams: Vec::new() };
-        Self { near, ends: [side(), side()] }
+        let side = || Side { steps: vec![start], ..Side::default() };
+        Self { near, ends: [side(), side()], epoch: 0, is_ambiguous: false }
     }
 
     fn end(&mut self, end: End) -> &mut Side {
@@ -300,6 +332,19 @@ impl Oracle {
         let header = packet.map(|packet| packet.header);
         let sent = if let Cause::Sent(_) = cause { header } else { None };
         let side = self.end(end);
+        if side.streams.len() <= connection as usize {
+            let facts = match cause {
+                Cause::Received(_) => Facts { rst: side.coming_rst, ..Facts::default() },
+                _ => Facts { syn: side.coming_syn.is_some(), ..Facts::default() },
+            };
+            side.stream(connection).facts = facts;
+        }
+        if let (Cause::Received(_), Some(header)) = (cause, header)
+            && header.syn
+            && side.coming_syn == Some(header.seq)
+        {
+            side.coming_syn = None;
+        }
         let stream = side.stream(connection);
         if let Some(header) = sent.filter(|header| !header.rst) {
             stream.send(header);
@@ -321,12 +366,21 @@ impl Oracle {
             Cause::Received(_) if (last.state, on_wire) == (State::SynSent, State::Established) => {
                 Some(Doubt::AckNotPassed)
             }
-            Cause::Received(_) => (beyond_gap && header.is_some_and(|header| header.fin)).then_some(Doubt::BeyondGap),
+            Cause::Received(_) => (beyond_gap && has_received_fin(on_wire)).then_some(Doubt::BeyondGap),
             Cause::Sent(_) => Some(Doubt::NotPassed),
             Cause::Acted(Action::Crash) => Some(Doubt::Crashed),
             Cause::Acted(_) | Cause::Timer if last.state == State::TimeWait => Some(Doubt::TimeWaitOver),
             Cause::Acted(_) | Cause::Timer => Some(Doubt::NotPassed),
         };
+        if let (Cause::Received(_), Some(header)) = (cause, header) {
+            let stream = side.stream(connection);
+            let acks = match on_wire {
+                State::SynReceived => stream.isn.map(|isn| isn.wrapping_add(1)),
+                _ => stream.sent_fin,
+            };
+            let is_due = matches!(on_wire, State::SynReceived | State::FinWait1 | State::Closing | State::LastAck);
+            stream.ack_ignored |= is_due && beyond_gap && !header.syn && !header.rst && acks.is_some() && header.ack == acks;
+        }
         let is_own = !matches!(cause, Cause::Sent(_) | Cause::Received(_));
         side.steps.push(Step { connection, state: on_wire, doubt, sent, is_own });
         side.advance();
@@ -348,7 +402,9 @@ impl Oracle {
             return true;
         }
         let stream = *self.end(packet.from).stream(packet.connection);
-        stream.seen && within(header.seq, stream.acked.or(stream.isn).unwrap_or(stream.next), stream.next)
+        let is_fins = stream.seen_fin.is_some_and(|fin| fin == header.seq.wrapping_add(1));
+        let first = stream.acked.or(stream.isn).unwrap_or(stream.next);
+        stream.seen && stream.fits == Some(self.epoch) && !self.is_ambiguous && (is_fins || within(header.seq, first, stream.next))
     }
 
     /// Takes in that a packet passes the watcher.
@@ -362,11 +418,27 @@ impl Oracle {
         let is_over = |states: States| states.is_within(States::of(&[State::Closed, State::TimeWait]));
         let over = is_over(possible) && is_over(receiver);
         let peer_fin = self.end(to).streams.last().and_then(|stream| stream.sent_fin);
+        if header.syn && header.ack.is_none() {
+            let is_first = self.end(from).stream(connection).fits.is_none();
+            let crosses = receiver.has(State::SynSent);
+            if syn_fits && is_first && !crosses {
+                self.epoch += 1;
+            }
+            self.is_ambiguous = !syn_fits;
+            let receiver = self.end(to);
+            (receiver.coming_syn, receiver.coming_rst) = (Some(header.seq), false);
+        } else if rst_in_place {
+            self.end(to).coming_rst = true;
+        }
+        let epoch = self.epoch;
         let side = self.end(from);
+        // As a keepalive does before anything else was acknowledged.
+        let repeats_syn = side.stream(connection).isn == Some(header.seq);
         for index in side.told + 1..side.steps.len() {
             let earlier = &mut side.steps[index];
             match earlier.doubt {
-                Some(Doubt::BeyondGap | Doubt::AckNotPassed) if index <= step && !header.rst => earlier.doubt = None,
+                Some(Doubt::BeyondGap) if index <= step && !header.rst => earlier.doubt = None,
+                Some(Doubt::AckNotPassed) if index <= step && !header.rst && !repeats_syn => earlier.doubt = None,
                 Some(Doubt::NotPassed) if earlier.sent.is_some_and(|sent| is_same(&sent, &header)) => {
                     earlier.doubt = match (header.syn, header.rst) {
                         (true, _) if !syn_fits => Some(Doubt::SynOverOld),
@@ -381,7 +453,11 @@ impl Oracle {
             side.tell_up_to(index);
         }
         side.advance();
+        let mut is_late_syn = false;
         let stream = side.stream(connection);
+        if syn_fits {
+            stream.fits = Some(epoch);
+        }
         // Only a FIN that passes first tells whether it was sent before the peer's came.
         if header.fin && stream.seen_fin.is_none() {
             stream.seen_fin = Some(header.end());
@@ -389,7 +465,7 @@ impl Oracle {
         }
         if header.syn && header.ack.is_none() && stream.isn == Some(header.seq) {
             (stream.facts.rst, stream.facts.doubtful_rst) = (false, false);
-            stream.late_syn = !possible.has(State::SynSent) && over;
+            is_late_syn = over || syn_fits;
         }
         stream.see(header);
         if header.syn
@@ -398,8 +474,13 @@ impl Oracle {
         {
             stream.syn_in_time_wait |= receiver.has(State::TimeWait);
         }
-        if let Some(stream) = self.end(to).streams.last_mut() {
+        if let Some(stream) = self.end(to).addressed(header) {
             stream.hear(header, beyond_gap, rst_in_place);
+        }
+        if is_late_syn {
+            let possible = self.possible(from);
+            self.end(from).stream(connection).late_syn =
+                !possible.has(State::SynSent) && !possible.has(State::SynReceived);
         }
     }
 
@@ -434,6 +515,11 @@ impl Oracle {
         states
     }
 
+    /// All the states that an end has been in.
+    pub fn history(&self, end: End) -> States {
+        self.ends[end as usize].steps.iter().fold(States::default(), |states, step| states.with(step.state))
+    }
+
     /// The state that an end is in, on the wire, and the doubts about it.
     pub fn truth(&self, end: End) -> (State, Vec<Doubt>) {
         let side = &self.ends[end as usize];
@@ -442,6 +528,7 @@ impl Oracle {
         let stream = side.streams.get(last.connection as usize).copied().unwrap_or_default();
         let of_stream = [
             (stream.rst_ignored, Doubt::RstIgnored),
+            (stream.ack_ignored, Doubt::AckIgnored),
             (stream.syn_ack_ignored() && last.state == State::SynReceived, Doubt::SynAckIgnored),
             (stream.syn_in_time_wait, Doubt::SynInTimeWait),
             (stream.late_syn, Doubt::LateSyn),
@@ -450,6 +537,10 @@ impl Oracle {
         doubts.extend(of_stream.into_iter().filter_map(|(is_so, doubt)| is_so.then_some(doubt)));
         (last.state, doubts)
     }
+}
+
+fn has_received_fin(state: State) -> bool {
+    matches!(state, State::CloseWait | State::Closing | State::TimeWait)
 }
 
 fn is_syn_of(step: &Step, connection: u32) -> bool {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use smoltcp::socket::tcp::State as TrueState;
 use tcp_observer_common::{
-    conn::{Flow, How, Outcome, Role, State, Word},
+    conn::{Flow, How, Mark, Outcome, Role, State, Word},
     counters::HookDirection,
     flow::{FlowKey, Side, ipv4_word, ipv6_words},
     observer::{Table, Tap},
@@ -46,6 +46,8 @@ pub struct Watch<'a> {
     truth: [TrueState; 2],
     inferred: [State; 2],
     last_passed_ns: u64,
+    /// The watcher has given the flow up, after silence.
+    given_up: bool,
     pub failure: Option<Failure>,
     pub checks: u64,
     pub exact: u64,
@@ -67,6 +69,7 @@ impl<'a> Watch<'a> {
             truth: [TrueState::Closed; 2],
             inferred: [State::Closed; 2],
             last_passed_ns: 0,
+            given_up: false,
             failure: None,
             checks: 0,
             exact: 0,
@@ -112,6 +115,9 @@ impl<'a> Watch<'a> {
                 (Some(word), [word.state(word.role_of(*left)), word.state(word.role_of(left.opposite()))])
             }
         };
+        if let (Some((flow, _)), Some(word)) = (&flow, word) {
+            self.check_silence(now_ns, flow.word.load(), word);
+        }
         let states = states.map(|state| if state == State::Listen { State::Closed } else { state });
         if states != self.inferred {
             self.note(now_ns, Note::Inferred(states, self.truth));
@@ -132,7 +138,7 @@ impl<'a> Watch<'a> {
                     self.fail(now_ns, format!("{end:?} is near, and there is a doubt: {doubt:?}"));
                 }
             }
-            if !possible.has(state) && !self.is_excused(now_ns, word, flow.as_ref(), end, state, possible) {
+            if !possible.has(state) && !self.is_excused(flow.as_ref(), end, state, possible) {
                 self.fail(
                     now_ns,
                     format!(
@@ -145,24 +151,90 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn is_excused(
-        &self,
-        now_ns: u64,
-        word: Option<Word>,
-        flow: Option<&(Flow, Side)>,
-        end: End,
-        state: State,
-        possible: States,
-    ) -> bool {
-        let (Some(word), Some((flow, left))) = (word, flow) else {
-            return false;
+    /// Holds the end that silence brings about against how long it has lasted. `kept` is the word as it lies in the
+    /// table, `word` what a reader makes of it.
+    fn check_silence(&mut self, now_ns: u64, kept: Word, word: Word) {
+        let is_timeout = |word: Word| word.how() == How::Timeout || word.outcome() == Outcome::TimedOut;
+        self.given_up = is_timeout(word);
+        let Some(limit_ns) = patience_ns(kept) else {
+            return;
         };
-        let _ = (now_ns, flow, left, end, possible, state);
-        if word.how() == How::Timeout || word.outcome() == Outcome::TimedOut {
+        let silent_ns = now_ns - self.last_passed_ns;
+        if is_timeout(word) != (silent_ns > limit_ns) {
+            self.fail(now_ns, format!("{word:?} after {silent_ns} ns of silence, where {limit_ns} is the limit"));
+        }
+    }
+
+    fn is_excused(&self, flow: Option<&(Flow, Side)>, end: End, state: State, possible: States) -> bool {
+        if self.given_up && state == State::Closed {
             return true;
         }
-        false
+        match flow {
+            Some((flow, left)) if flow.word.load().outcome() == Outcome::NotSeen => {
+                let side = if end == End::Left { *left } else { left.opposite() };
+                let unseen = flow.half(side).packets.get() == 0;
+                let word = flow.word.load();
+                let role = word.role_of(side);
+                let own = word.has_of(Mark::FinSent, role);
+                let peers = word.has_of(Mark::FinSent, role.opposite());
+                let is_near = self.plan.place == Place::Near(end);
+                let history = if is_near { possible } else { possible.or(self.oracle.history(end)) };
+                state == State::Unknown && unseen || picked_up(history, own, peers).has(state)
+            }
+            _ => false,
+        }
     }
+}
+
+/// What these states are taken for where the flow was picked up after it had begun: a FIN is known of only if it has
+/// passed since.
+fn picked_up(states: States, own_fin: bool, peers_fin: bool) -> States {
+    use State::*;
+    let mut all = states;
+    for state in states.iter() {
+        let (own, peers) = match state {
+            Established => (0, false),
+            FinWait1 => (1, false),
+            FinWait2 => (2, false),
+            CloseWait => (0, true),
+            Closing | LastAck => (1, true),
+            TimeWait | Closed => (2, true),
+            Unknown | Listen | SynSent | SynReceived => continue,
+        };
+        for own in if own_fin { own.min(1)..=own } else { 0..=0 } {
+            for peers in [peers && peers_fin, false] {
+                all = match (own, peers) {
+                    (0, false) => all.with(Established),
+                    (0, true) => all.with(CloseWait),
+                    (1, false) => all.with(FinWait1),
+                    (1, true) => all.with(Closing).with(LastAck),
+                    (_, false) => all.with(FinWait2),
+                    (_, true) => all.with(TimeWait).with(Closed),
+                };
+            }
+        }
+    }
+    all
+}
+
+/// How long silence may last, as docs/semantics.md has it, section "Times and expiry"; `None` where TIME-WAIT or nothing
+/// ends it.
+fn patience_ns(word: Word) -> Option<u64> {
+    use State::*;
+    let states = [Role::Originator, Role::Responder].map(|role| word.state(role));
+    let is_local = [Role::Originator, Role::Responder].map(|role| word.has_of(Mark::Local, role));
+    let orphan = |waits: usize| states[waits] == FinWait2 && is_local[waits] && !is_local[1 - waits];
+    let seconds = match (word.outcome(), states) {
+        (Outcome::InProgress, [_, Listen | Unknown]) => 64.5,
+        (Outcome::InProgress, _) => 32.5,
+        (_, [Closed, Closed] | [TimeWait, TimeWait | Closed | Unknown] | [Closed | Unknown, TimeWait]) => return None,
+        _ if !word.is_settled() => 120.0,
+        (_, [FinWait2, CloseWait]) if orphan(0) => 60.0,
+        (_, [CloseWait, FinWait2]) if orphan(1) => 60.0,
+        (_, [Established, Established] | [FinWait2, CloseWait] | [CloseWait, FinWait2]) => 5.0 * 86_400.0,
+        _ => 130.0,
+    };
+    Some((seconds * 1e9) as u64)
 }
 
 impl Witness for Watch<'_> {
@@ -208,7 +280,7 @@ impl Witness for Watch<'_> {
     }
 
     fn swept(&mut self, now_ns: u64) {
-        self.memory.now_ns.set(now_ns);
+        self.check(now_ns);
         self.memory.sweep();
     }
 }
@@ -268,5 +340,3 @@ pub fn judge<'a>(plan: &'a Plan, keeps_log: bool) -> Watch<'a> {
     super::world::run(plan, &mut watch);
     watch
 }
-
-const _: Option<Role> = None;
