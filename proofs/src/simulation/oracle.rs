@@ -47,6 +47,13 @@ pub enum Doubt {
     RstIgnored,
     /// It has ignored an acknowledgement of its FIN or SYN-ACK whose own number lies at the edge of its window or beyond.
     AckIgnored,
+    /// It has ignored a FIN in order behind data that it had already, as smoltcp does: it takes the end of the data for
+    /// the end of the segment.
+    FinIgnored,
+    /// It answers a SYN of a connection that there has been before.
+    OldSyn,
+    /// It has sent a SYN after it had refused or ignored its peer's.
+    SynRefused,
     /// It is in SYN-RECEIVED by a simultaneous open and has received a SYN-ACK, which smoltcp answers with an ACK and
     /// does not take; RFC 9293's figure 8 has it in ESTABLISHED.
     SynAckIgnored,
@@ -71,6 +78,9 @@ impl Doubt {
             | Self::RstOutOfPlace
             | Self::RstIgnored
             | Self::AckIgnored
+            | Self::FinIgnored
+            | Self::OldSyn
+            | Self::SynRefused
             | Self::SynAckIgnored
             | Self::SynInTimeWait
             | Self::LateSyn
@@ -94,7 +104,7 @@ struct Step {
 struct Facts {
     fin: Option<InOrder>,
     fin_acked: bool,
-    syn: bool,
+    syn: Option<Certain>,
     syn_acked: bool,
     syn_acked_by_syn: bool,
     /// A RST in place; another one.
@@ -105,6 +115,9 @@ struct Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct InOrder(bool);
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Certain(bool);
+
 /// One connection of an end, as it has shown itself to the watcher, and as it is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stream {
@@ -112,6 +125,7 @@ struct Stream {
     /// The number after the highest one truly sent, and after its FIN.
     sent_next: u32,
     sent_fin: Option<u32>,
+    window: Option<u16>,
     /// The same of what has passed.
     seen: bool,
     /// Whether its SYN was known to begin a connection, and not to fall into another one.
@@ -124,6 +138,9 @@ struct Stream {
     /// What is in doubt of it besides its steps.
     rst_ignored: bool,
     ack_ignored: bool,
+    fin_ignored: bool,
+    old_syn: bool,
+    syn_refused: bool,
     syn_in_time_wait: bool,
     late_syn: bool,
     fin_held_back: bool,
@@ -141,6 +158,7 @@ impl Stream {
         if header.fin {
             self.sent_fin = Some(header.end());
         }
+        self.window = Some(header.window);
     }
 
     /// A true state as far as it has been put on the wire.
@@ -165,13 +183,20 @@ impl Stream {
                 State::SynReceived if self.syn_ack_ignored() => all = all.with(State::Established),
                 State::SynReceived if self.ack_ignored => all = all.with(State::Established),
                 State::FinWait1 if self.ack_ignored => all = all.with(State::FinWait2),
+                State::SynSent if self.syn_refused => all = all.with(State::SynReceived),
                 State::Closing if self.ack_ignored => all = all.with(State::TimeWait),
                 State::LastAck if self.ack_ignored => all = all.with(State::Closed),
                 State::Closing if self.fin_held_back => all = all.with(State::LastAck),
                 State::TimeWait if self.fin_held_back => all = all.with(State::Closed),
                 _ => {}
             }
-            if self.rst_ignored || self.syn_in_time_wait && state == State::TimeWait {
+            all = match state {
+                State::SynReceived | State::Established if self.fin_ignored => all.with(State::CloseWait),
+                State::FinWait1 if self.fin_ignored => all.with(State::Closing).with(State::TimeWait),
+                State::FinWait2 if self.fin_ignored => all.with(State::TimeWait),
+                _ => all,
+            };
+            if self.rst_ignored || self.old_syn || self.syn_in_time_wait && state == State::TimeWait {
                 all = all.with(State::Closed);
             }
         }
@@ -199,25 +224,29 @@ impl Stream {
     }
 
     /// Takes in what passes towards it.
-    fn hear(&mut self, header: Header, beyond_gap: bool, rst_in_place: bool) {
+    fn hear(&mut self, header: Header, beyond_gap: bool, rst_in_place: bool, is_ambiguous: bool, repeats_syn: bool) {
         let acknowledges =
             self.isn.is_some_and(|isn| header.ack.is_some_and(|ack| within(ack, isn.wrapping_add(1), self.sent_next)));
         let facts = &mut self.facts;
         if header.rst {
-            facts.rst |= rst_in_place;
-            facts.doubtful_rst |= !rst_in_place;
+            let counts = rst_in_place && (self.seen || self.isn.is_none());
+            facts.rst |= counts;
+            facts.doubtful_rst |= !counts;
+            if rst_in_place {
+                facts.syn = None;
+            }
         } else if acknowledges {
             if self.acked.is_none_or(|acked| header.ack.is_some_and(|ack| after(ack, acked))) {
                 self.acked = header.ack;
             }
-            facts.syn_acked |= !header.syn;
+            facts.syn_acked |= !header.syn && !repeats_syn;
             facts.syn_acked_by_syn |= header.syn;
             facts.fin_acked |= self.sent_fin.is_some() && header.ack == self.sent_fin;
             if header.fin && facts.fin.is_none() {
                 facts.fin = Some(InOrder(!beyond_gap));
             }
         } else if header.syn && header.ack.is_none() {
-            facts.syn = true;
+            facts.syn = Some(Certain(!is_ambiguous));
         }
     }
 }
@@ -248,6 +277,8 @@ struct Side {
     /// A SYN that has passed towards it and that it has not received, and whether a RST has passed after that.
     coming_syn: Option<u32>,
     coming_rst: bool,
+    has_refused_syn: bool,
+    taken_syns: Vec<u32>,
 }
 
 impl Side {
@@ -264,6 +295,11 @@ impl Side {
         let acknowledged = self.streams.iter().rposition(|stream| stream.is_acknowledged_by(header));
         let index = acknowledged.or(self.streams.len().checked_sub(1))?;
         self.streams.get_mut(index)
+    }
+
+    /// The last SYN of which it is told.
+    fn last_syn(&self) -> Option<Header> {
+        self.steps[..=self.told].iter().rev().find_map(|step| step.sent.filter(|sent| sent.syn))
     }
 
     /// What an application does is done when its RST leaves.
@@ -325,17 +361,28 @@ impl Oracle {
 
     /// Takes an end's true state in. `packet` is the one that it has received or sent.
     pub fn stepped(&mut self, end: End, cause: Cause, truth: TrueState, connection: u32, packet: Option<&Packet>) {
-        let (beyond_gap, rst_in_place) = match (cause, packet) {
-            (Cause::Received(_), Some(packet)) => (self.is_beyond_gap(packet), self.is_in_place(packet)),
-            _ => (false, false),
+        let (beyond_gap, is_old, rst_in_place) = match (cause, packet) {
+            (Cause::Received(_), Some(packet)) => {
+                (self.is_beyond_gap(packet), self.is_old(packet), self.is_in_place(packet))
+            }
+            _ => (false, false, false),
         };
         let header = packet.map(|packet| packet.header);
         let sent = if let Cause::Sent(_) = cause { header } else { None };
+        let is_ambiguous = self.is_ambiguous;
         let side = self.end(end);
         if side.streams.len() <= connection as usize {
+            let taken = header.filter(|header| header.syn && matches!(cause, Cause::Received(_)));
+            let is_old_syn = taken.is_some_and(|header| side.taken_syns.contains(&header.seq));
+            side.taken_syns.extend(taken.map(|header| header.seq));
+            side.stream(connection).old_syn = is_old_syn;
+            side.stream(connection).syn_refused = side.has_refused_syn && !side.coming_rst;
             let facts = match cause {
                 Cause::Received(_) => Facts { rst: side.coming_rst, ..Facts::default() },
-                _ => Facts { syn: side.coming_syn.is_some(), ..Facts::default() },
+                _ => {
+                    let syn = side.coming_syn.filter(|_| !side.coming_rst).map(|_| Certain(!is_ambiguous));
+                    Facts { syn, ..Facts::default() }
+                }
             };
             side.stream(connection).facts = facts;
         }
@@ -344,6 +391,7 @@ impl Oracle {
             && side.coming_syn == Some(header.seq)
         {
             side.coming_syn = None;
+            side.has_refused_syn = core_state(truth) != State::SynReceived;
         }
         let stream = side.stream(connection);
         if let Some(header) = sent.filter(|header| !header.rst) {
@@ -379,7 +427,9 @@ impl Oracle {
                 _ => stream.sent_fin,
             };
             let is_due = matches!(on_wire, State::SynReceived | State::FinWait1 | State::Closing | State::LastAck);
-            stream.ack_ignored |= is_due && beyond_gap && !header.syn && !header.rst && acks.is_some() && header.ack == acks;
+            let has_no_room = stream.window == Some(0) && header.payload > 0;
+            stream.fin_ignored |= header.fin && header.payload > 0 && has_taken_no_fin(on_wire);
+            stream.ack_ignored |= is_due && (beyond_gap || is_old || has_no_room) && !header.syn && !header.rst && acks.is_some() && header.ack == acks;
         }
         let is_own = !matches!(cause, Cause::Sent(_) | Cause::Received(_));
         side.steps.push(Step { connection, state: on_wire, doubt, sent, is_own });
@@ -393,12 +443,20 @@ impl Oracle {
         unfilled || after(packet.header.seq, stream.next)
     }
 
+    /// Whether a segment holds nothing but data that was acknowledged before.
+    fn is_old(&mut self, packet: &Packet) -> bool {
+        let acked = self.end(packet.from).stream(packet.connection).acked;
+        packet.header.end() != packet.header.seq && acked.is_some_and(|acked| !after(packet.header.end(), acked))
+    }
+
     /// Whether a RST has a number between what its receiver has acknowledged and what its sender has sent, as far as both
     /// have passed, or acknowledges the SYN of a receiver that was not answered.
     fn is_in_place(&mut self, packet: &Packet) -> bool {
         let header = packet.header;
+        let receiver_may_be = self.possible(packet.from.opposite());
+        let waits = receiver_may_be.has(State::SynSent) && !receiver_may_be.has(State::SynReceived);
         let receiver = self.end(packet.from.opposite()).streams.last().copied().unwrap_or_default();
-        if receiver.acked.is_none() && receiver.seen && header.ack == receiver.isn.map(|isn| isn.wrapping_add(1)) {
+        if waits && receiver.acked.is_none() && receiver.seen && header.ack == receiver.isn.map(|isn| isn.wrapping_add(1)) {
             return true;
         }
         let stream = *self.end(packet.from).stream(packet.connection);
@@ -414,9 +472,7 @@ impl Oracle {
         let rst_in_place = header.rst && self.is_in_place(packet);
         let beyond_gap = self.is_beyond_gap(packet);
         let syn_fits = header.syn && self.syn_fits(packet);
-        let (possible, receiver) = (self.possible(from), self.possible(to));
-        let is_over = |states: States| states.is_within(States::of(&[State::Closed, State::TimeWait]));
-        let over = is_over(possible) && is_over(receiver);
+        let receiver = self.possible(to);
         let peer_fin = self.end(to).streams.last().and_then(|stream| stream.sent_fin);
         if header.syn && header.ack.is_none() {
             let is_first = self.end(from).stream(connection).fits.is_none();
@@ -427,6 +483,7 @@ impl Oracle {
             self.is_ambiguous = !syn_fits;
             let receiver = self.end(to);
             (receiver.coming_syn, receiver.coming_rst) = (Some(header.seq), false);
+            receiver.has_refused_syn = false;
         } else if rst_in_place {
             self.end(to).coming_rst = true;
         }
@@ -464,8 +521,10 @@ impl Oracle {
             stream.fin_held_back = peer_fin.is_some() && header.ack == peer_fin;
         }
         if header.syn && header.ack.is_none() && stream.isn == Some(header.seq) {
-            (stream.facts.rst, stream.facts.doubtful_rst) = (false, false);
-            is_late_syn = over || syn_fits;
+            let was_reset = stream.facts.rst || stream.facts.doubtful_rst;
+            (stream.facts.rst, stream.facts.doubtful_rst) = (false, was_reset);
+            stream.late_syn |= was_reset;
+            is_late_syn = true;
         }
         stream.see(header);
         if header.syn
@@ -474,30 +533,46 @@ impl Oracle {
         {
             stream.syn_in_time_wait |= receiver.has(State::TimeWait);
         }
+        let is_ambiguous = self.is_ambiguous;
         if let Some(stream) = self.end(to).addressed(header) {
-            stream.hear(header, beyond_gap, rst_in_place);
+            stream.hear(header, beyond_gap, rst_in_place, is_ambiguous, repeats_syn);
         }
         if is_late_syn {
-            let possible = self.possible(from);
-            self.end(from).stream(connection).late_syn =
-                !possible.has(State::SynSent) && !possible.has(State::SynReceived);
+            let side = self.end(from);
+            let last = *side.steps.last().expect("a history has a beginning");
+            let has_moved_on = last.connection != connection || matches!(last.state, State::Closed | State::TimeWait);
+            side.stream(connection).late_syn |= has_moved_on;
+            if let Some(stream) = side.streams.last_mut() {
+                stream.late_syn |= has_moved_on;
+            }
+        }
+        if header.syn && header.ack.is_some() && self.end(from).stream(connection).old_syn
+            && let Some(stream) = self.end(to).streams.last_mut()
+        {
+            stream.late_syn = true;
         }
     }
 
     /// Whether a SYN or SYN-ACK is known to be of the connection that there is, or that begins.
     fn syn_fits(&mut self, packet: &Packet) -> bool {
         let (from, to) = (packet.from, packet.from.opposite());
-        let (sender, receiver) = (self.possible(from), self.possible(to));
+        let (sender, receiver) = (self.known(from), self.known(to));
+        let receiver_opens = self.end(to).last_syn().is_some_and(|syn| syn.ack.is_none());
         let closed = States::of(&[State::Closed]);
         let opening = States::of(&[State::SynSent, State::SynReceived]);
         match packet.header.ack {
             // Each has sent its SYN before the other's came.
-            None if receiver.is_within(opening) => sender.is_within(closed.or(opening)),
+            None if receiver.is_within(opening) && receiver_opens => sender.is_within(closed.or(opening)),
             None => receiver == closed && sender.is_within(closed.with(State::TimeWait).with(State::SynSent)),
             Some(ack) => {
                 let side = self.end(to);
-                let syn = side.steps[..=side.told].iter().rev().find_map(|step| step.sent.filter(|sent| sent.syn));
-                syn.is_some_and(|syn| syn.end() == ack)
+                let syn = side.last_syn();
+                let reset = side.streams.last().is_some_and(|stream| stream.facts.rst);
+                let (epoch, sender) = (self.epoch, self.end(from));
+                let is_renumbered = sender.streams.iter().enumerate().any(|(index, stream)| {
+                    stream.fits == Some(epoch) && index != packet.connection as usize
+                });
+                !reset && !is_renumbered && syn.is_some_and(|syn| syn.end() == ack)
             }
         }
     }
@@ -505,14 +580,22 @@ impl Oracle {
     /// The states that the watcher may say.
     pub fn possible(&self, end: End) -> States {
         let side = &self.ends[end as usize];
-        let mut states = States::default();
-        for step in &side.steps[side.told..] {
-            let stream = side.streams.get(step.connection as usize).copied().unwrap_or_default();
-            let state = States::of(&[step.state]);
-            let state = if self.near == Some(end) { state } else { moved_on(step.state, stream.facts) };
-            states = states.or(stream.doubted(state));
-        }
-        states
+        (side.told..side.steps.len()).fold(States::default(), |states, index| states.or(self.possible_at(end, index)))
+    }
+
+    /// Those that belong to one step. A near end has received all that has passed; but to a connection that it has lost
+    /// things still come.
+    fn possible_at(&self, end: End, index: usize) -> States {
+        let side = &self.ends[end as usize];
+        let step = side.steps[index];
+        let stream = side.streams.get(step.connection as usize).copied().unwrap_or_default();
+        let is_present = self.near == Some(end) && index + 1 == side.steps.len();
+        stream.doubted(if is_present { States::of(&[step.state]) } else { moved_on(step.state, stream.facts) })
+    }
+
+    /// What is known of an end, in doubt or not.
+    fn known(&self, end: End) -> States {
+        self.possible_at(end, self.ends[end as usize].told)
     }
 
     /// All the states that an end has been in.
@@ -529,6 +612,9 @@ impl Oracle {
         let of_stream = [
             (stream.rst_ignored, Doubt::RstIgnored),
             (stream.ack_ignored, Doubt::AckIgnored),
+            (stream.fin_ignored, Doubt::FinIgnored),
+            (stream.old_syn, Doubt::OldSyn),
+            (stream.syn_refused && last.state == State::SynSent, Doubt::SynRefused),
             (stream.syn_ack_ignored() && last.state == State::SynReceived, Doubt::SynAckIgnored),
             (stream.syn_in_time_wait, Doubt::SynInTimeWait),
             (stream.late_syn, Doubt::LateSyn),
@@ -541,6 +627,10 @@ impl Oracle {
 
 fn has_received_fin(state: State) -> bool {
     matches!(state, State::CloseWait | State::Closing | State::TimeWait)
+}
+
+fn has_taken_no_fin(state: State) -> bool {
+    matches!(state, State::SynReceived | State::Established | State::FinWait1 | State::FinWait2)
 }
 
 fn is_syn_of(step: &Step, connection: u32) -> bool {
@@ -569,19 +659,25 @@ fn moved_on(state: State, facts: Facts) -> States {
     if facts.rst {
         return States::of(&[Closed]);
     }
-    let state = if facts.syn && state == SynSent { SynReceived } else { state };
-    let is_acked = facts.syn_acked || facts.syn_acked_by_syn;
-    let state = match state {
-        SynReceived if is_acked => Established,
+    let crossed = |state| if state == SynSent { SynReceived } else { state };
+    let acked = |state| match state {
+        SynReceived if facts.syn_acked => Established,
         FinWait1 if facts.fin_acked => FinWait2,
         Closing if facts.fin_acked => TimeWait,
         LastAck if facts.fin_acked => Closed,
         other => other,
     };
-    let states = match facts.fin {
-        Some(InOrder(true)) => States::of(&[received_fin(state)]),
-        Some(InOrder(false)) => States::of(&[state, received_fin(state)]),
+    let states = match facts.syn {
+        Some(Certain(true)) => States::of(&[crossed(state)]),
+        Some(Certain(false)) => States::of(&[state, crossed(state)]),
         None => States::of(&[state]),
+    };
+    let states = if facts.syn_acked_by_syn && states.has(SynReceived) { states.with(Established) } else { states };
+    let states = states.map(acked);
+    let states = match facts.fin {
+        Some(InOrder(true)) => states.map(received_fin),
+        Some(InOrder(false)) => states.or(states.map(received_fin)),
+        None => states,
     };
     if facts.doubtful_rst { states.with(Closed) } else { states }
 }

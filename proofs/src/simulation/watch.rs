@@ -47,7 +47,8 @@ pub struct Watch<'a> {
     inferred: [State; 2],
     last_passed_ns: u64,
     /// The watcher has given the flow up, after silence.
-    given_up: bool,
+    given_up: [Option<u32>; 2],
+    connections: [u32; 2],
     pub failure: Option<Failure>,
     pub checks: u64,
     pub exact: u64,
@@ -69,7 +70,8 @@ impl<'a> Watch<'a> {
             truth: [TrueState::Closed; 2],
             inferred: [State::Closed; 2],
             last_passed_ns: 0,
-            given_up: false,
+            given_up: [None; 2],
+            connections: [0; 2],
             failure: None,
             checks: 0,
             exact: 0,
@@ -155,7 +157,9 @@ impl<'a> Watch<'a> {
     /// table, `word` what a reader makes of it.
     fn check_silence(&mut self, now_ns: u64, kept: Word, word: Word) {
         let is_timeout = |word: Word| word.how() == How::Timeout || word.outcome() == Outcome::TimedOut;
-        self.given_up = is_timeout(word);
+        if is_timeout(word) {
+            self.given_up = self.connections.map(Some);
+        }
         let Some(limit_ns) = patience_ns(kept) else {
             return;
         };
@@ -166,19 +170,18 @@ impl<'a> Watch<'a> {
     }
 
     fn is_excused(&self, flow: Option<&(Flow, Side)>, end: End, state: State, possible: States) -> bool {
-        if self.given_up && state == State::Closed {
+        if self.given_up[end as usize] == Some(self.connections[end as usize]) && state == State::Closed {
             return true;
         }
         match flow {
             Some((flow, left)) if flow.word.load().outcome() == Outcome::NotSeen => {
                 let side = if end == End::Left { *left } else { left.opposite() };
-                let unseen = flow.half(side).packets.get() == 0;
                 let word = flow.word.load();
                 let role = word.role_of(side);
+                let unseen = !word.has_of(Mark::Seen, role);
                 let own = word.has_of(Mark::FinSent, role);
                 let peers = word.has_of(Mark::FinSent, role.opposite());
-                let is_near = self.plan.place == Place::Near(end);
-                let history = if is_near { possible } else { possible.or(self.oracle.history(end)) };
+                let history = possible.or(self.oracle.history(end));
                 state == State::Unknown && unseen || picked_up(history, own, peers).has(state)
             }
             _ => false,
@@ -245,6 +248,7 @@ impl Witness for Watch<'_> {
         };
         self.oracle.stepped(end, cause, state, connections, packet);
         self.truth[end as usize] = state;
+        self.connections[end as usize] = connections;
         self.note(now_ns, Note::Stepped(end, cause, state));
     }
 
