@@ -104,7 +104,7 @@ struct Step {
 struct Facts {
     fin: Option<InOrder>,
     fin_acked: bool,
-    syn: Option<Certain>,
+    syn: bool,
     syn_acked: bool,
     syn_acked_by_syn: bool,
     /// A RST in place; another one.
@@ -114,9 +114,6 @@ struct Facts {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct InOrder(bool);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Certain(bool);
 
 /// One connection of an end, as it has shown itself to the watcher, and as it is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,30 +174,28 @@ impl Stream {
 
     /// These states, and those that the watcher takes them for where it cannot know better.
     fn doubted(&self, states: States) -> States {
+        use State::*;
         let mut all = states;
-        for state in states.iter() {
-            match state {
-                State::SynReceived if self.syn_ack_ignored() => all = all.with(State::Established),
-                State::SynReceived if self.ack_ignored => all = all.with(State::Established),
-                State::FinWait1 if self.ack_ignored => all = all.with(State::FinWait2),
-                State::SynSent if self.syn_refused => all = all.with(State::SynReceived),
-                State::Closing if self.ack_ignored => all = all.with(State::TimeWait),
-                State::LastAck if self.ack_ignored => all = all.with(State::Closed),
-                State::Closing if self.fin_held_back => all = all.with(State::LastAck),
-                State::TimeWait if self.fin_held_back => all = all.with(State::Closed),
-                _ => {}
+        let mut also = |is_so: bool, from: State, to: &[State]| {
+            if is_so && all.has(from) {
+                all = all.or(States::of(to));
             }
-            all = match state {
-                State::SynReceived | State::Established if self.fin_ignored => all.with(State::CloseWait),
-                State::FinWait1 if self.fin_ignored => all.with(State::Closing).with(State::TimeWait),
-                State::FinWait2 if self.fin_ignored => all.with(State::TimeWait),
-                _ => all,
-            };
-            if self.rst_ignored || self.old_syn || self.syn_in_time_wait && state == State::TimeWait {
-                all = all.with(State::Closed);
-            }
+        };
+        also(self.syn_refused, SynSent, &[SynReceived]);
+        also(self.syn_ack_ignored() || self.ack_ignored, SynReceived, &[Established]);
+        also(self.ack_ignored, FinWait1, &[FinWait2]);
+        also(self.fin_ignored, SynReceived, &[CloseWait]);
+        also(self.fin_ignored, Established, &[CloseWait]);
+        also(self.fin_ignored, FinWait1, &[Closing]);
+        also(self.fin_ignored, FinWait2, &[TimeWait]);
+        also(self.ack_ignored, Closing, &[TimeWait]);
+        also(self.fin_held_back, Closing, &[LastAck]);
+        also(self.ack_ignored, LastAck, &[Closed]);
+        also(self.fin_held_back || self.syn_in_time_wait, TimeWait, &[Closed]);
+        if self.rst_ignored || self.old_syn {
+            all = all.with(Closed);
         }
-        if self.late_syn { all.with(State::SynSent) } else { all }
+        if self.late_syn { all.with(SynSent) } else { all }
     }
 
     fn see(&mut self, header: Header) {
@@ -224,7 +219,7 @@ impl Stream {
     }
 
     /// Takes in what passes towards it.
-    fn hear(&mut self, header: Header, beyond_gap: bool, rst_in_place: bool, is_ambiguous: bool, repeats_syn: bool) {
+    fn hear(&mut self, header: Header, beyond_gap: bool, rst_in_place: bool, repeats_syn: bool) {
         let acknowledges =
             self.isn.is_some_and(|isn| header.ack.is_some_and(|ack| within(ack, isn.wrapping_add(1), self.sent_next)));
         let facts = &mut self.facts;
@@ -233,7 +228,7 @@ impl Stream {
             facts.rst |= counts;
             facts.doubtful_rst |= !counts;
             if rst_in_place {
-                facts.syn = None;
+                facts.syn = false;
             }
         } else if acknowledges {
             if self.acked.is_none_or(|acked| header.ack.is_some_and(|ack| after(ack, acked))) {
@@ -246,7 +241,7 @@ impl Stream {
                 facts.fin = Some(InOrder(!beyond_gap));
             }
         } else if header.syn && header.ack.is_none() {
-            facts.syn = Some(Certain(!is_ambiguous));
+            facts.syn = true;
         }
     }
 }
@@ -266,6 +261,8 @@ pub struct Oracle {
     epoch: u32,
     /// A SYN has passed that may have begun one, or not.
     is_ambiguous: bool,
+    /// A connection has begun that the watcher takes for none, over one that both ends have lost.
+    pub is_superseded: bool,
 }
 
 #[derive(Default)]
@@ -352,7 +349,7 @@ impl Oracle {
         };
         let start = Step { connection: 0, state: State::Closed, doubt: None, sent: None, is_own: true };
         let side = || Side { steps: vec![start], ..Side::default() };
-        Self { near, ends: [side(), side()], epoch: 0, is_ambiguous: false }
+        Self { near, ends: [side(), side()], epoch: 0, is_ambiguous: false, is_superseded: false }
     }
 
     fn end(&mut self, end: End) -> &mut Side {
@@ -369,7 +366,10 @@ impl Oracle {
         };
         let header = packet.map(|packet| packet.header);
         let sent = if let Cause::Sent(_) = cause { header } else { None };
-        let is_ambiguous = self.is_ambiguous;
+        let from_other = packet.filter(|packet| packet.from != end);
+        let epoch = self.epoch;
+        let syn_fits =
+            from_other.is_none_or(|packet| self.end(packet.from).stream(packet.connection).fits == Some(epoch));
         let side = self.end(end);
         if side.streams.len() <= connection as usize {
             let taken = header.filter(|header| header.syn && matches!(cause, Cause::Received(_)));
@@ -378,9 +378,10 @@ impl Oracle {
             side.stream(connection).old_syn = is_old_syn;
             side.stream(connection).syn_refused = side.has_refused_syn && !side.coming_rst;
             let facts = match cause {
+                Cause::Received(_) if is_old_syn => Facts { doubtful_rst: side.coming_rst, ..Facts::default() },
                 Cause::Received(_) => Facts { rst: side.coming_rst, ..Facts::default() },
                 _ => {
-                    let syn = side.coming_syn.filter(|_| !side.coming_rst).map(|_| Certain(!is_ambiguous));
+                    let syn = (side.coming_syn.is_some() || side.has_refused_syn) && !side.coming_rst;
                     Facts { syn, ..Facts::default() }
                 }
             };
@@ -411,6 +412,7 @@ impl Oracle {
                 (changed && !rst_in_place).then_some(Doubt::RstOutOfPlace)
             }
             _ if !changed => None,
+            Cause::Received(_) if header.is_some_and(|header| header.syn) && !syn_fits => Some(Doubt::SynOverOld),
             Cause::Received(_) if (last.state, on_wire) == (State::SynSent, State::Established) => {
                 Some(Doubt::AckNotPassed)
             }
@@ -428,8 +430,14 @@ impl Oracle {
             };
             let is_due = matches!(on_wire, State::SynReceived | State::FinWait1 | State::Closing | State::LastAck);
             let has_no_room = stream.window == Some(0) && header.payload > 0;
-            stream.fin_ignored |= header.fin && header.payload > 0 && has_taken_no_fin(on_wire);
-            stream.ack_ignored |= is_due && (beyond_gap || is_old || has_no_room) && !header.syn && !header.rst && acks.is_some() && header.ack == acks;
+            let acks_less = stream.acked.is_some_and(|acked| header.ack.is_some_and(|ack| after(acked, ack)));
+            stream.fin_ignored |= header.fin && (header.payload > 0 || acks_less) && has_taken_no_fin(on_wire);
+            stream.ack_ignored |= is_due
+                && (beyond_gap || is_old || has_no_room || stream.fin_ignored)
+                && !header.syn
+                && !header.rst
+                && acks.is_some()
+                && header.ack == acks;
         }
         let is_own = !matches!(cause, Cause::Sent(_) | Cause::Received(_));
         side.steps.push(Step { connection, state: on_wire, doubt, sent, is_own });
@@ -456,13 +464,20 @@ impl Oracle {
         let receiver_may_be = self.possible(packet.from.opposite());
         let waits = receiver_may_be.has(State::SynSent) && !receiver_may_be.has(State::SynReceived);
         let receiver = self.end(packet.from.opposite()).streams.last().copied().unwrap_or_default();
-        if waits && receiver.acked.is_none() && receiver.seen && header.ack == receiver.isn.map(|isn| isn.wrapping_add(1)) {
+        if waits
+            && receiver.acked.is_none()
+            && receiver.seen
+            && header.ack == receiver.isn.map(|isn| isn.wrapping_add(1))
+        {
             return true;
         }
         let stream = *self.end(packet.from).stream(packet.connection);
         let is_fins = stream.seen_fin.is_some_and(|fin| fin == header.seq.wrapping_add(1));
         let first = stream.acked.or(stream.isn).unwrap_or(stream.next);
-        stream.seen && stream.fits == Some(self.epoch) && !self.is_ambiguous && (is_fins || within(header.seq, first, stream.next))
+        stream.seen
+            && stream.fits == Some(self.epoch)
+            && !self.is_ambiguous
+            && (is_fins || within(header.seq, first, stream.next))
     }
 
     /// Takes in that a packet passes the watcher.
@@ -481,12 +496,14 @@ impl Oracle {
                 self.epoch += 1;
             }
             self.is_ambiguous = !syn_fits;
+            self.is_superseded &= !syn_fits;
             let receiver = self.end(to);
             (receiver.coming_syn, receiver.coming_rst) = (Some(header.seq), false);
             receiver.has_refused_syn = false;
         } else if rst_in_place {
             self.end(to).coming_rst = true;
         }
+        let syn_fits = syn_fits || header.ack.is_some_and(|ack| header.syn && self.settles(from, ack));
         let epoch = self.epoch;
         let side = self.end(from);
         // As a keepalive does before anything else was acknowledged.
@@ -533,24 +550,52 @@ impl Oracle {
         {
             stream.syn_in_time_wait |= receiver.has(State::TimeWait);
         }
-        let is_ambiguous = self.is_ambiguous;
         if let Some(stream) = self.end(to).addressed(header) {
-            stream.hear(header, beyond_gap, rst_in_place, is_ambiguous, repeats_syn);
+            stream.hear(header, beyond_gap, rst_in_place, repeats_syn);
         }
         if is_late_syn {
             let side = self.end(from);
             let last = *side.steps.last().expect("a history has a beginning");
-            let has_moved_on = last.connection != connection || matches!(last.state, State::Closed | State::TimeWait);
+            let has_moved_on = last.connection != connection || last.state != State::SynSent;
             side.stream(connection).late_syn |= has_moved_on;
             if let Some(stream) = side.streams.last_mut() {
                 stream.late_syn |= has_moved_on;
             }
         }
-        if header.syn && header.ack.is_some() && self.end(from).stream(connection).old_syn
+        if header.syn
+            && header.ack.is_some()
+            && self.end(from).stream(connection).old_syn
             && let Some(stream) = self.end(to).streams.last_mut()
         {
             stream.late_syn = true;
         }
+    }
+
+    /// A SYN-ACK that acknowledges a SYN of which nobody knew whether it would begin a connection. Where the old one is
+    /// over, it has; else the watcher goes on with the old one.
+    fn settles(&mut self, from: End, ack: u32) -> bool {
+        let to = from.opposite();
+        let over = States::of(&[State::Closed, State::TimeWait]);
+        let is_over = self.known(from).is_within(over) && self.known(to).is_within(over);
+        let is_ambiguous = self.is_ambiguous;
+        let receiver = self.end(to);
+        let Some(index) = receiver.steps.iter().rposition(|step| step.sent.is_some_and(|sent| sent.syn)) else {
+            return false;
+        };
+        let Step { connection, sent, .. } = receiver.steps[index];
+        if !is_ambiguous || sent.is_none_or(|syn| syn.end() != ack) {
+            return false;
+        }
+        if !is_over {
+            self.is_superseded = true;
+            return false;
+        }
+        receiver.tell_up_to(index);
+        self.epoch += 1;
+        self.is_ambiguous = false;
+        let epoch = self.epoch;
+        self.end(to).stream(connection).fits = Some(epoch);
+        true
     }
 
     /// Whether a SYN or SYN-ACK is known to be of the connection that there is, or that begins.
@@ -569,9 +614,11 @@ impl Oracle {
                 let syn = side.last_syn();
                 let reset = side.streams.last().is_some_and(|stream| stream.facts.rst);
                 let (epoch, sender) = (self.epoch, self.end(from));
-                let is_renumbered = sender.streams.iter().enumerate().any(|(index, stream)| {
-                    stream.fits == Some(epoch) && index != packet.connection as usize
-                });
+                let is_renumbered = sender
+                    .streams
+                    .iter()
+                    .enumerate()
+                    .any(|(index, stream)| stream.fits == Some(epoch) && index != packet.connection as usize);
                 !reset && !is_renumbered && syn.is_some_and(|syn| syn.end() == ack)
             }
         }
@@ -579,6 +626,9 @@ impl Oracle {
 
     /// The states that the watcher may say.
     pub fn possible(&self, end: End) -> States {
+        if self.is_superseded {
+            return States::of(State::ALL);
+        }
         let side = &self.ends[end as usize];
         (side.told..side.steps.len()).fold(States::default(), |states, index| states.or(self.possible_at(end, index)))
     }
@@ -667,11 +717,8 @@ fn moved_on(state: State, facts: Facts) -> States {
         LastAck if facts.fin_acked => Closed,
         other => other,
     };
-    let states = match facts.syn {
-        Some(Certain(true)) => States::of(&[crossed(state)]),
-        Some(Certain(false)) => States::of(&[state, crossed(state)]),
-        None => States::of(&[state]),
-    };
+    // Whether two SYNs have crossed, or the one was over when the other came, packets do not tell.
+    let states = States::of(&[state, if facts.syn { crossed(state) } else { state }]);
     let states = if facts.syn_acked_by_syn && states.has(SynReceived) { states.with(Established) } else { states };
     let states = states.map(acked);
     let states = match facts.fin {

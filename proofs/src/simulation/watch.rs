@@ -35,6 +35,8 @@ pub enum Note {
 pub struct Failure {
     pub at_ns: u64,
     pub what: String,
+    /// The flow as the watcher had it then.
+    pub flow: String,
 }
 
 pub struct Watch<'a> {
@@ -104,7 +106,8 @@ impl<'a> Watch<'a> {
     }
 
     fn fail(&mut self, at_ns: u64, what: String) {
-        self.failure.get_or_insert(Failure { at_ns, what });
+        let flow = format!("{:?}", self.flow().map(|(flow, _)| flow));
+        self.failure.get_or_insert(Failure { at_ns, what, flow });
     }
 
     fn check(&mut self, now_ns: u64) {

@@ -49,15 +49,16 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
 fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin: bool, peer_waits: bool) -> Verdict {
     let sender_seen = word.has_of(Mark::Seen, from);
     let expected_next = sent.sender.next_seq.get();
+    // The receiver has said that it has all that lies before.
+    let nothing_lacks = sent.receiver.has_acknowledged() && !segment.seq.after(sent.receiver.acked.get());
     if word.has_of(Mark::FinSent, from) {
         // A repetition ends at the same number; there is no second end.
         if segment.end() != expected_next && sender_seen {
             return Verdict::stale(Note::SecondFin);
         }
         // What was missing before the FIN has come meanwhile, or comes with it.
-        let fills = sent.receiver.has_acknowledged() && !segment.seq.after(sent.receiver.acked.get());
         let peer = word.state(from.opposite());
-        let peer = if fills || !sent.sender.has_gap(sent.receiver) { peer.fin_received() } else { peer };
+        let peer = if nothing_lacks { peer.fin_received() } else { peer };
         let note = match () {
             () if sent.doubles_fin() => Note::FramesDoubled,
             () if peer_waits => Note::LastAckLost,
@@ -69,6 +70,7 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     // Whatever lies before it has passed here as well, and nothing is known to be missing.
     let in_order = !sender_seen
         || is_filtered
+        || nothing_lacks
         || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next)
             && !sent.sender.has_gap(sent.receiver);
     // The FIN's own number may lie at the window's edge: senders that have filled the window add it to the last data
