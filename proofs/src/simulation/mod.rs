@@ -6,11 +6,13 @@
 //!
 //! [`trace`] gives the packets of a run to whoever wants to show them to something else.
 
+pub mod account;
 pub mod host;
 pub mod oracle;
 pub mod packet;
 pub mod plan;
 mod random;
+pub mod shrink;
 pub mod states;
 pub mod watch;
 pub mod world;

@@ -274,6 +274,7 @@ struct Side {
     /// A SYN that has passed towards it and that it has not received, and whether a RST has passed after that.
     coming_syn: Option<u32>,
     coming_rst: bool,
+    coming_doubtful_rst: bool,
     has_refused_syn: bool,
     taken_syns: Vec<u32>,
 }
@@ -379,7 +380,10 @@ impl Oracle {
             side.stream(connection).syn_refused = side.has_refused_syn && !side.coming_rst;
             let facts = match cause {
                 Cause::Received(_) if is_old_syn => Facts { doubtful_rst: side.coming_rst, ..Facts::default() },
-                Cause::Received(_) => Facts { rst: side.coming_rst, ..Facts::default() },
+                Cause::Received(_) => {
+                    let (rst, doubtful_rst) = (side.coming_rst, side.coming_doubtful_rst);
+                    Facts { rst, doubtful_rst, ..Facts::default() }
+                }
                 _ => {
                     let syn = (side.coming_syn.is_some() || side.has_refused_syn) && !side.coming_rst;
                     Facts { syn, ..Facts::default() }
@@ -406,13 +410,19 @@ impl Oracle {
         let is_new =
             sent.is_some_and(|header| header.syn) && !side.steps.iter().any(|step| is_syn_of(step, connection));
         let changed = last.state != on_wire || is_new;
+        let is_bare_syn = header.is_some_and(|header| header.syn && header.ack.is_none());
+        // A SYN-ACK has passed before this SYN, so that no two SYNs seem to have crossed.
+        let answered_before = side.stream(connection).facts.syn_acked_by_syn;
         let doubt = match cause {
             Cause::Received(_) if header.is_some_and(|header| header.rst) => {
-                side.stream(connection).rst_ignored |= rst_in_place && !changed && on_wire != State::Closed;
+                let stream = side.stream(connection);
+                let may_have_crossed = on_wire == State::SynSent && (stream.syn_refused || stream.facts.syn);
+                let is_ignored = (rst_in_place || may_have_crossed) && !changed && on_wire != State::Closed;
+                stream.rst_ignored |= is_ignored;
                 (changed && !rst_in_place).then_some(Doubt::RstOutOfPlace)
             }
             _ if !changed => None,
-            Cause::Received(_) if header.is_some_and(|header| header.syn) && !syn_fits => Some(Doubt::SynOverOld),
+            Cause::Received(_) if is_bare_syn && (!syn_fits || answered_before) => Some(Doubt::SynOverOld),
             Cause::Received(_) if (last.state, on_wire) == (State::SynSent, State::Established) => {
                 Some(Doubt::AckNotPassed)
             }
@@ -498,10 +508,13 @@ impl Oracle {
             self.is_ambiguous = !syn_fits;
             self.is_superseded &= !syn_fits;
             let receiver = self.end(to);
-            (receiver.coming_syn, receiver.coming_rst) = (Some(header.seq), false);
+            receiver.coming_syn = Some(header.seq);
+            (receiver.coming_rst, receiver.coming_doubtful_rst) = (false, false);
             receiver.has_refused_syn = false;
         } else if rst_in_place {
             self.end(to).coming_rst = true;
+        } else if header.rst {
+            self.end(to).coming_doubtful_rst = true;
         }
         let syn_fits = syn_fits || header.ack.is_some_and(|ack| header.syn && self.settles(from, ack));
         let epoch = self.epoch;
@@ -602,6 +615,10 @@ impl Oracle {
     fn syn_fits(&mut self, packet: &Packet) -> bool {
         let (from, to) = (packet.from, packet.from.opposite());
         let (sender, receiver) = (self.known(from), self.known(to));
+        let is_over = self.truth(to).0 == State::Closed;
+        if packet.header.ack.is_none() && !is_over && self.end(to).streams.last().is_some_and(|stream| stream.old_syn) {
+            return false;
+        }
         let receiver_opens = self.end(to).last_syn().is_some_and(|syn| syn.ack.is_none());
         let closed = States::of(&[State::Closed]);
         let opening = States::of(&[State::SynSent, State::SynReceived]);

@@ -12,6 +12,7 @@ use tcp_observer_common::{
 };
 
 use super::{
+    account::Account,
     oracle::{Doubt, Oracle, core_state},
     packet::Packet,
     plan::{End, Hop, Place, Plan},
@@ -45,6 +46,7 @@ pub struct Watch<'a> {
     pub oracle: Oracle,
     pub packets: Vec<Packet>,
     pub log: Option<Vec<(u64, Note)>>,
+    account: Account,
     truth: [TrueState; 2],
     inferred: [State; 2],
     last_passed_ns: u64,
@@ -69,6 +71,7 @@ impl<'a> Watch<'a> {
             oracle: Oracle::new(plan),
             packets: Vec::new(),
             log: keeps_log.then(Vec::new),
+            account: Account::default(),
             truth: [TrueState::Closed; 2],
             inferred: [State::Closed; 2],
             last_passed_ns: 0,
@@ -177,6 +180,16 @@ impl<'a> Watch<'a> {
             return true;
         }
         match flow {
+            // It began with a SYN-ACK, perhaps one that comes again after all was over.
+            Some((flow, left))
+                if flow.word.load().has(Mark::Inferred) && flow.word.load().outcome() == Outcome::InProgress =>
+            {
+                let side = if end == End::Left { *left } else { left.opposite() };
+                match flow.word.load().role_of(side) {
+                    Role::Originator => state == State::SynSent,
+                    Role::Responder => state == State::SynReceived,
+                }
+            }
             Some((flow, left)) if flow.word.load().outcome() == Outcome::NotSeen => {
                 let side = if end == End::Left { *left } else { left.opposite() };
                 let word = flow.word.load();
@@ -274,6 +287,14 @@ impl Witness for Watch<'_> {
         };
         let _ = self.memory.take(Link::Ip, Tap::new(1, direction), &packet.bytes, 1);
         self.oracle.passed(packet);
+        let flow = self.flow();
+        self.account.pass(now_ns, packet.from, packet.header, flow.as_ref().map(|(flow, _)| flow));
+        if let Some((flow, left)) = &flow
+            && !self.oracle.is_superseded
+            && let Err(what) = self.account.check(flow, *left)
+        {
+            self.fail(now_ns, what);
+        }
         self.last_passed_ns = now_ns;
         // Where the receiver is near it takes this in at the same moment, and then is looked at.
         if self.plan.place != Place::Near(packet.from.opposite()) {
