@@ -37,7 +37,9 @@ impl Account {
     /// Takes in that a packet has passed, after which the watcher has this flow.
     pub fn pass(&mut self, at_ns: u64, from: End, header: Header, flow: Option<&Flow>) {
         let began_ns = flow.map(|flow| flow.times.first_ns.get());
-        if began_ns != self.first_ns {
+        let is_another =
+            flow.is_some_and(|flow| flow.half(Side::Low).packets.get() + flow.half(Side::High).packets.get() == 1);
+        if began_ns != self.first_ns || is_another {
             *self = Self { first_ns: began_ns, ..Self::default() };
         }
         if let Some(flow) = flow {
@@ -97,7 +99,13 @@ impl Account {
         let echo = |passed: &Passed| passed.header.timestamps.map(|(_, echo)| echo);
         let several_syns = value(first_syn) != value(last_syn);
         let answered = if several_syns && echo(synack) == value(first_syn) { first_syn } else { last_syn };
-        let last_synack = synacks.last().unwrap_or(synack);
+        // The second sighting of one that was seen twice is the last one all the same. smoltcp's challenge ACKs lack the
+        // timestamp that RFC 7323, 3.2 wants of every segment, and are then taken for what the ACK answers.
+        let last_seen = self.passed[..completed_by].iter().rev().find(|passed| passed.from != originator);
+        let last_synack = last_seen.unwrap_or(synack);
+        if !last_synack.header.syn {
+            return Ok(());
+        }
         let several = synacks.len() > 1 && value(synack) != value(last_synack);
         let acked = if several && echo(&completed) == value(last_synack) { last_synack } else { synack };
         let times = &flow.times;
@@ -139,7 +147,13 @@ impl Account {
 
     /// Who closed first, and how, where nothing but FINs has ended the flow.
     fn check_close(&self, word: Word, side_of: impl Fn(End) -> Side) -> Result<(), String> {
-        let fin_of = |end| self.passed.iter().position(|passed| passed.from == end && passed.header.fin);
+        // A FIN of a connection that there was before has other numbers.
+        let is_own = |fin: &Passed| {
+            let mut own = self.passed.iter().filter(|passed| passed.from == fin.from && passed.header.syn);
+            own.any(|syn| fin.header.seq.wrapping_sub(syn.header.seq) < 1 << 20)
+        };
+        let fin_of =
+            |end| self.passed.iter().position(|passed| passed.from == end && passed.header.fin && is_own(passed));
         let fins = End::BOTH.map(fin_of);
         for end in End::BOTH {
             let said = word.has_of(Mark::FinSent, word.role_of(side_of(end)));

@@ -123,6 +123,7 @@ struct Stream {
     sent_next: u32,
     sent_fin: Option<u32>,
     window: Option<u16>,
+    sent_ack: Option<u32>,
     /// The same of what has passed.
     seen: bool,
     /// Whether its SYN was known to begin a connection, and not to fall into another one.
@@ -155,7 +156,7 @@ impl Stream {
         if header.fin {
             self.sent_fin = Some(header.end());
         }
-        self.window = Some(header.window);
+        (self.window, self.sent_ack) = (Some(header.window), header.ack);
     }
 
     /// A true state as far as it has been put on the wire.
@@ -166,6 +167,13 @@ impl Stream {
             State::LastAck | State::Closing if self.sent_fin.is_none() => State::CloseWait,
             state => state,
         }
+    }
+
+    /// Whether a RST has the number of its FIN, or one between what was acknowledged and what was sent.
+    fn places(&self, header: Header) -> bool {
+        let is_fins = self.seen_fin.is_some_and(|fin| fin == header.seq.wrapping_add(1));
+        let first = self.acked.or(self.isn).unwrap_or(self.next);
+        self.seen && (is_fins || within(header.seq, first, self.next))
     }
 
     fn syn_ack_ignored(&self) -> bool {
@@ -367,6 +375,8 @@ impl Oracle {
         };
         let header = packet.map(|packet| packet.header);
         let sent = if let Cause::Sent(_) = cause { header } else { None };
+        let is_placed = packet
+            .is_some_and(|packet| self.end(packet.from).streams.iter().any(|stream| stream.places(packet.header)));
         let from_other = packet.filter(|packet| packet.from != end);
         let epoch = self.epoch;
         let syn_fits =
@@ -398,6 +408,7 @@ impl Oracle {
             side.coming_syn = None;
             side.has_refused_syn = core_state(truth) != State::SynReceived;
         }
+        side.has_refused_syn |= cause == Cause::Acted(Action::Crash);
         let stream = side.stream(connection);
         if let Some(header) = sent.filter(|header| !header.rst) {
             stream.send(header);
@@ -417,7 +428,8 @@ impl Oracle {
             Cause::Received(_) if header.is_some_and(|header| header.rst) => {
                 let stream = side.stream(connection);
                 let may_have_crossed = on_wire == State::SynSent && (stream.syn_refused || stream.facts.syn);
-                let is_ignored = (rst_in_place || may_have_crossed) && !changed && on_wire != State::Closed;
+                let is_ignored =
+                    (rst_in_place || is_placed || may_have_crossed) && !changed && on_wire != State::Closed;
                 stream.rst_ignored |= is_ignored;
                 (changed && !rst_in_place).then_some(Doubt::RstOutOfPlace)
             }
@@ -439,7 +451,9 @@ impl Oracle {
                 _ => stream.sent_fin,
             };
             let is_due = matches!(on_wire, State::SynReceived | State::FinWait1 | State::Closing | State::LastAck);
-            let has_no_room = stream.window == Some(0) && header.payload > 0;
+            // It lacks what lies before, or has no room for it.
+            let is_ahead = stream.sent_ack.is_some_and(|ack| after(header.seq, ack));
+            let has_no_room = is_ahead || stream.window == Some(0) && header.payload > 0;
             let acks_less = stream.acked.is_some_and(|acked| header.ack.is_some_and(|ack| after(acked, ack)));
             stream.fin_ignored |= header.fin && (header.payload > 0 || acks_less) && has_taken_no_fin(on_wire);
             stream.ack_ignored |= is_due
@@ -482,12 +496,7 @@ impl Oracle {
             return true;
         }
         let stream = *self.end(packet.from).stream(packet.connection);
-        let is_fins = stream.seen_fin.is_some_and(|fin| fin == header.seq.wrapping_add(1));
-        let first = stream.acked.or(stream.isn).unwrap_or(stream.next);
-        stream.seen
-            && stream.fits == Some(self.epoch)
-            && !self.is_ambiguous
-            && (is_fins || within(header.seq, first, stream.next))
+        stream.fits == Some(self.epoch) && !self.is_ambiguous && stream.places(header)
     }
 
     /// Takes in that a packet passes the watcher.
@@ -656,8 +665,12 @@ impl Oracle {
         let side = &self.ends[end as usize];
         let step = side.steps[index];
         let stream = side.streams.get(step.connection as usize).copied().unwrap_or_default();
+        let mut facts = stream.facts;
+        if stream.rst_ignored {
+            (facts.rst, facts.doubtful_rst) = (false, true);
+        }
         let is_present = self.near == Some(end) && index + 1 == side.steps.len();
-        stream.doubted(if is_present { States::of(&[step.state]) } else { moved_on(step.state, stream.facts) })
+        stream.doubted(if is_present { States::of(&[step.state]) } else { moved_on(step.state, facts) })
     }
 
     /// What is known of an end, in doubt or not.

@@ -14,8 +14,9 @@ use tcp_observer_common::{
 use super::{
     account::Account,
     oracle::{Doubt, Oracle, core_state},
-    packet::Packet,
+    packet::{Header, Packet},
     plan::{End, Hop, Place, Plan},
+    shrink::shrink,
     states::States,
     world::{Cause, Witness},
 };
@@ -57,6 +58,12 @@ pub struct Watch<'a> {
     pub checks: u64,
     pub exact: u64,
     pub doubts: Vec<(bool, Doubt)>,
+    /// The doubts under which a near end was taken to be in another state than it was in.
+    pub strays: Vec<Doubt>,
+    pub seen_states: States,
+    pub packets_passed: u64,
+    /// Packets that this one does not show to the observer: to find out whether a watcher that errs is found.
+    pub hides: fn(&Header) -> bool,
 }
 
 impl<'a> Watch<'a> {
@@ -81,6 +88,10 @@ impl<'a> Watch<'a> {
             checks: 0,
             exact: 0,
             doubts: Vec::new(),
+            strays: Vec::new(),
+            seen_states: States::default(),
+            packets_passed: 0,
+            hides: |_| false,
         }
     }
 
@@ -134,6 +145,7 @@ impl<'a> Watch<'a> {
         for end in End::BOTH {
             let possible = self.oracle.possible(end);
             let state = states[end as usize];
+            self.seen_states = self.seen_states.with(state);
             self.checks += 1;
             self.exact += u64::from(possible.len() == 1);
             let (truth, doubts) = self.oracle.truth(end);
@@ -145,6 +157,9 @@ impl<'a> Watch<'a> {
                 if is_near && !doubt.at_near_end() {
                     self.fail(now_ns, format!("{end:?} is near, and there is a doubt: {doubt:?}"));
                 }
+            }
+            if is_near && state != truth {
+                self.strays.extend(&doubts);
             }
             if !possible.has(state) && !self.is_excused(flow.as_ref(), end, state, possible) {
                 self.fail(
@@ -285,7 +300,11 @@ impl Witness for Watch<'_> {
             (Place::Near(_), _) | (Place::Middle, End::Left) => HookDirection::Ingress,
             (Place::Middle, End::Right) => HookDirection::Egress,
         };
-        let _ = self.memory.take(Link::Ip, Tap::new(1, direction), &packet.bytes, 1);
+        self.packets_passed += 1;
+        if !(self.hides)(&packet.header) {
+            // The reason why a packet updates nothing is in the counters.
+            let _ = self.memory.take(Link::Ip, Tap::new(1, direction), &packet.bytes, 1);
+        }
         self.oracle.passed(packet);
         let flow = self.flow();
         self.account.pass(now_ns, packet.from, packet.header, flow.as_ref().map(|(flow, _)| flow));
@@ -362,9 +381,33 @@ pub fn print(watch: &Watch<'_>) -> String {
     text
 }
 
-/// Runs a plan; says what is wrong, if anything.
-pub fn judge<'a>(plan: &'a Plan, keeps_log: bool) -> Watch<'a> {
+/// Runs a plan before the observer and the oracle.
+pub fn judge(plan: &Plan, keeps_log: bool) -> Watch<'_> {
+    judge_hiding(plan, keeps_log, |_| false)
+}
+
+/// The same before an observer that is not shown everything.
+pub fn judge_hiding(plan: &Plan, keeps_log: bool, hides: fn(&Header) -> bool) -> Watch<'_> {
     let mut watch = Watch::new(plan, keeps_log);
+    watch.hides = hides;
     super::world::run(plan, &mut watch);
     watch
+}
+
+/// A failure for a reader: the smallest plan found that fails, its trace, and the seed to run it again.
+pub fn explain(plan: &Plan, hides: fn(&Header) -> bool) -> String {
+    const TRIES: u32 = 2_000;
+    let small = shrink(plan, TRIES, |plan| judge_hiding(plan, false, hides).failure.is_some());
+    let watch = judge_hiding(&small, true, hides);
+    let Some(failure) = &watch.failure else {
+        return "a run that fails once and not again".to_owned();
+    };
+    let Plan { seed, place, hosts, hops_ns, faults, .. } = &small;
+    format!(
+        "{}\n\n{}\nplace: {place:?}, hops: {hops_ns:?} ns\nhosts: {hosts:#?}\nfaults: {faults:?}\nflow: {}\n\
+         again: PROVE_SIMULATION_SEED={seed} PROVE_SIMULATION=1 cargo test -p proofs --test simulation",
+        failure.what,
+        print(&watch),
+        failure.flow
+    )
 }
