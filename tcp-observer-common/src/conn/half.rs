@@ -267,6 +267,10 @@ impl Half {
         let kind = segment.kind();
         let is_first = !before.has_of(Mark::Seen, role);
         let in_handshake = matches!(before.outcome(), Outcome::InProgress);
+        // What was not sent is acknowledged by another connection's segment that comes late (RFC 9293, 3.10.7.4, fifth
+        // check), unless it was sent and not seen.
+        let peer_is_known = before.has_of(Mark::Seen, role.opposite()) && !before.has(Mark::MayLack);
+        let acks_what_was_sent = !peer_is_known || !segment.ack.after(peer.next_seq.get());
         if is_first {
             self.begin(segment);
         }
@@ -282,7 +286,9 @@ impl Half {
                 }
                 // The end of the stream, whatever was sent ahead of it.
                 self.next_seq.set(segment.end());
-                self.acknowledge(segment, is_first || in_handshake);
+                if acks_what_was_sent {
+                    self.acknowledge(segment, is_first || in_handshake);
+                }
             }
             // Nothing comes after a FIN, and a RST's number is not the stream's.
             SegmentKind::Rst => {}
@@ -299,7 +305,9 @@ impl Half {
                         self.next_seq.set(segment.end());
                     }
                 }
-                self.acknowledge(segment, is_first || in_handshake);
+                if acks_what_was_sent {
+                    self.acknowledge(segment, is_first || in_handshake);
+                }
             }
         }
         let note = Note::from_bits(forget(note as u64) as u8);

@@ -247,13 +247,56 @@ fn a_fin_out_of_the_receivers_window_is_stale() {
     talk.open();
     client.data(1001, 5001, 100);
     server.ack(5001, 1101);
-    // Acknowledged up to 1101, window 65535 unscaled: the last number that fits is 66635.
-    client.skipped(Stale).fin(66636, 5001);
+    // Acknowledged up to 1101, window 65535 unscaled: data up to 66635 fits, and the FIN right behind it.
+    client.skipped(Stale).fin(66637, 5001);
     client.skipped(Stale).fin(1050, 5001);
     client.skipped(Stale).fin(1101_u32.wrapping_sub(1 << 30), 5001);
     talk.expect(Established, Established);
-    client.fin(66635, 5001);
+    client.fin(66636, 5001);
     talk.expect(FinWait1, Established);
+}
+
+/// 4.4BSD and smoltcp send it so, and take it.
+#[test]
+fn a_fin_behind_data_that_fills_the_window_counts() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.window(100).syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    client.fin_data(1001, 5001, 100);
+    talk.expect(FinWait1, CloseWait);
+    server.ack(5001, 1102);
+    talk.expect(FinWait2, CloseWait);
+}
+
+/// The receiver has the data by then; the FIN is the first thing that passes behind it in order.
+#[test]
+fn a_fin_that_comes_again_once_nothing_is_missing_is_received() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.fin(1101, 5001);
+    talk.expect(FinWait1, Established);
+    client.data(1001, 5001, 100);
+    server.ack(5001, 1101);
+    talk.expect(FinWait1, Established);
+    talk.wait(300_000_000);
+    client.fin(1101, 5001);
+    talk.expect(FinWait1, CloseWait);
+}
+
+/// It was delayed on its way; what it acknowledges was never sent in this connection.
+#[test]
+fn an_acknowledgement_of_what_was_not_sent_does_not_stand_in_a_rsts_way() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.data(1001, 5001, 100);
+    server.ack(5001, 1101);
+    server.data(4000, 900_000_000, 10);
+    client.rst(1101);
+    talk.expect(Closed, Closed);
 }
 
 #[test]
@@ -266,13 +309,13 @@ fn the_window_is_scaled_when_both_syns_offered_it() {
         let server = server.window(100);
         server_shift.map_or(server, |shift| server.shift(shift)).syn_ack(5000, 1001);
         client.ack(1001, 5001);
-        // 12800 numbers fit into a window of 100 shifted by seven, and 100 otherwise.
+        // 12800 numbers and a FIN fit into a window of 100 shifted by seven, and 100 otherwise.
         if fits {
-            client.skipped(Stale).fin(1001 + 12800, 5001);
-            client.fin(1000 + 12800, 5001);
+            client.skipped(Stale).fin(1002 + 12800, 5001);
+            client.fin(1001 + 12800, 5001);
         } else {
-            client.skipped(Stale).fin(1101, 5001);
-            client.fin(1100, 5001);
+            client.skipped(Stale).fin(1102, 5001);
+            client.fin(1101, 5001);
         }
         talk.expect(FinWait1, Established);
     }

@@ -389,6 +389,19 @@ fn a_rst_with_number_zero_in_a_simultaneous_open_is_stale() {
     talk.expect(SynReceived, SynReceived);
 }
 
+/// Both ends are in SYN-RECEIVED, where the number has to fit and the acknowledgement says nothing (RFC 9293, 3.10.7.4).
+#[test]
+fn a_rst_that_refuses_a_syn_of_a_simultaneous_open_is_stale() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(100);
+    server.syn(300);
+    server.skipped(Stale).rst_ack(0, 101);
+    talk.expect(SynReceived, SynReceived);
+    server.rst_ack(301, 101);
+    talk.expect(Closed, Closed);
+}
+
 #[test]
 fn an_acknowledgement_of_something_else_is_noted() {
     let talk = Talk::new();
