@@ -6,3 +6,4 @@
 
 pub mod amount;
 pub mod memory;
+pub mod races;

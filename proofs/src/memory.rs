@@ -54,6 +54,11 @@ impl<A: Address + Hash> MemoryTable<A> {
         self.flows.borrow().iter().for_each(|(key, flow)| show(key, flow));
     }
 
+    /// Each flow and its key at this moment.
+    pub fn entries(&self) -> Vec<(FlowKey<A>, Rc<Flow>)> {
+        self.flows.borrow().iter().map(|(key, flow)| (*key, flow.clone())).collect()
+    }
+
     /// Lets no more than this many flows in from now on.
     pub fn limit(&self, capacity: usize) {
         self.capacity.set(capacity);
