@@ -29,7 +29,7 @@ use tcp_observer_common::{
 pub use self::{
     outcome::{FlowState, HalfState, Outcome},
     scenario::{Act, CLIENT_PORT, End, Scenario, WINDOW, all},
-    verdict::{Judge, Verdict, segments},
+    verdict::{Judge, Verdict, named, segments},
 };
 use crate::memory::Memory;
 
@@ -57,6 +57,8 @@ pub fn orders(lanes: [&[Act]; 2]) -> Vec<Vec<Act>> {
 pub fn stage(scenario: &Scenario) -> Memory {
     let mut memory = Memory::new(BEGIN_NS);
     memory.set_local(&[IpAddr::from(HOSTS[0])]);
+    // Else it would matter which flow completes first.
+    memory.port_slots.borrow_mut()[0] = u64::from(SERVER_PORT);
     if scenario.ends_at_once {
         memory.limits = Limits { local_time_wait_ns: 0, remote_time_wait_ns: 0, linger_ns: 0, ..Limits::DEFAULT };
     }

@@ -168,7 +168,7 @@ pub fn segments(tally: &Tally) -> u64 {
 }
 
 /// What a counter is called, where it is one of those that races are told by.
-fn named(place: usize) -> String {
+pub fn named(place: usize) -> String {
     let skip = Skip::ALL.iter().find(|reason| place::skipped(**reason) == place).map(|reason| reason.label());
     let note = Note::ALL.iter().find(|note| place::notes(**note) == place).map(|note| note.label());
     match (skip, note) {
