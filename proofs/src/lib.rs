@@ -7,3 +7,4 @@
 pub mod amount;
 pub mod memory;
 pub mod races;
+pub mod simulation;

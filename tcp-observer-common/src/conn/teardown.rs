@@ -51,12 +51,19 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     let expected_next = sent.sender.next_seq.get();
     if word.has_of(Mark::FinSent, from) {
         // A repetition ends at the same number; there is no second end.
-        return match segment.end() == expected_next || !sender_seen {
-            false => Verdict::stale(Note::SecondFin),
-            true if sent.doubles_fin() => Verdict::accept(word, Note::FramesDoubled),
-            true if peer_waits => Verdict::accept(word, Note::LastAckLost),
-            true => Verdict::accept(word, Note::FinRepeated),
+        if segment.end() != expected_next && sender_seen {
+            return Verdict::stale(Note::SecondFin);
+        }
+        // What was missing before the FIN has come meanwhile, or comes with it.
+        let fills = sent.receiver.has_acknowledged() && !segment.seq.after(sent.receiver.acked.get());
+        let peer = word.state(from.opposite());
+        let peer = if fills || !sent.sender.has_gap(sent.receiver) { peer.fin_received() } else { peer };
+        let note = match () {
+            () if sent.doubles_fin() => Note::FramesDoubled,
+            () if peer_waits => Note::LastAckLost,
+            () => Note::FinRepeated,
         };
+        return Verdict::accept(word.with_state(from.opposite(), peer), note);
     }
     let is_filtered = word.has(Mark::MayLack) && sent.sender.is_bare() && sent.receiver.is_bare();
     // Whatever lies before it has passed here as well, and nothing is known to be missing.
@@ -64,7 +71,9 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
         || is_filtered
         || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next)
             && !sent.sender.has_gap(sent.receiver);
-    if !is_filtered && !is_in_window(word, from, segment.end(), sent) {
+    // The FIN's own number may lie at the window's edge: senders that have filled the window add it to the last data
+    // (4.4BSD, smoltcp), and receivers take it.
+    if !is_filtered && !is_in_window(word, from, segment.seq.plus(segment.payload_bytes), sent) {
         return Verdict::stale(Note::FinOutOfWindow);
     }
     // "If the ACK acks something not yet sent, then send an ACK, drop the segment" (RFC 9293, 3.10.7.4, fifth check).
