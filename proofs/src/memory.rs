@@ -194,6 +194,12 @@ impl Memory {
         self.sweep_table(TableKind::FlowsIpv6, &self.flows6);
     }
 
+    /// One round over the half-open tables only, as the agent has four of between two over all.
+    pub fn sweep_half_open(&self) {
+        self.sweep_table(TableKind::HalfOpenIpv4, &self.half_open4);
+        self.sweep_table(TableKind::HalfOpenIpv6, &self.half_open6);
+    }
+
     fn sweep_table<A: Address + Hash>(&self, kind: TableKind, table: &MemoryTable<A>) {
         let now_ns = self.now_ns.get();
         table.flows.borrow_mut().retain(|key, flow| !sweep_entry(self, kind, key, flow, now_ns, &self.limits));

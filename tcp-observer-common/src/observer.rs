@@ -198,8 +198,10 @@ pub struct Transition {
 
 const _: () = assert!(size_of::<Transition>() == 32);
 
-/// How often a segment looks its flow up again, when other CPUs change it meanwhile.
-const ATTEMPTS: u32 = 4;
+/// How often a segment looks its flow up, when other CPUs change it meanwhile. Long enough for a flow to move from one
+/// table to the other, which takes several times as long as to look it up: a FIN or RST that is not taken in leaves its
+/// flow open for as long as silence may last.
+const ATTEMPTS: u32 = 32;
 
 /// Takes one segment in: one flow is updated, or the reason why none is comes back. `options` reads the segment's
 /// options, should they be asked for.

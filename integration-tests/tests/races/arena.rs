@@ -13,7 +13,7 @@ use aya::{
     programs::Program,
 };
 use integration_tests::{object, pair::Family};
-use proofs::races::{CLIENT_PORT, FlowState, Outcome, SERVER_PORT};
+use proofs::races::{CLIENT_PORT, FIRST_EPHEMERAL, FlowState, Outcome, SERVER_PORT};
 use tcp_observer::{
     kernel::{
         bpf::{Plain, Table},
@@ -49,7 +49,7 @@ impl Arena {
         let mut arena = Self { ebpf: loader.load(&object::bytes()).expect("the object loads") };
         let mut slots = [0; PORT_SLOTS];
         slots[0] = u64::from(SERVER_PORT);
-        let ports = Ports { slots, first_ephemeral: 32_768 };
+        let ports = Ports { slots, first_ephemeral: FIRST_EPHEMERAL.into() };
         // SAFETY: both are as long, and `Ports` is made of u64 only.
         arena.set::<PortsWords>(map::PORTS, unsafe { mem::transmute::<Ports, PortsWords>(ports) });
         for family in Family::BOTH {
@@ -200,8 +200,7 @@ pub fn run(program: &OwnedFd, frame: &[u8]) -> u32 {
     };
     loop {
         // SAFETY: the kernel reads `data_in_bytes` bytes at `data_in`, and writes to the attributes only.
-        let result =
-            unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>()) };
+        let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>()) };
         if result == 0 {
             return attr.duration_ns;
         }

@@ -45,7 +45,9 @@ type Spans = Vec<(u64, u64)>;
 /// Races a scenario on many tuples, one after the other.
 #[track_caller]
 pub fn race(programs: &Programs, scenario: &Scenario, family: Family, tuples: u16, seed: u64) -> Vec<Raced> {
-    let calls = |acts: &[Act], number| -> Vec<Call<'_>> { acts.iter().map(|&act| programs.call(act, family, number)).collect() };
+    let calls = |acts: &[Act], number| -> Vec<Call<'_>> {
+        acts.iter().map(|&act| programs.call(act, family, number)).collect()
+    };
     let all = |acts: &[Act]| -> Vec<Vec<Call<'_>>> { (0..tuples).map(|number| calls(acts, number)).collect() };
     let [one, other] = [&scenario.lanes[0], &scenario.lanes[1]].map(|lane| all(lane));
     let (setup, after) = (all(&scenario.setup), all(&scenario.after));

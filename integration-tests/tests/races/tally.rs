@@ -54,7 +54,8 @@ impl Sums {
         before: &Counters,
         after: &Counters,
     ) {
-        let counted: Vec<u64> = after.words().iter().zip(before.words()).map(|(after, before)| after - before).collect();
+        let counted: Vec<u64> =
+            after.words().iter().zip(before.words()).map(|(after, before)| after - before).collect();
         let counted = Tally(counted);
         let contended = counted.0[place::skipped(Skip::Contended)];
         self.contended += contended;

@@ -36,8 +36,13 @@ use crate::memory::Memory;
 /// The model's hosts, of the documentation network (RFC 5737).
 const HOSTS: [[u8; 4]; 2] = [[192, 0, 2, 1], [192, 0, 2, 2]];
 pub const SERVER_PORT: u16 = 443;
+/// From where on ports get no counters of their own.
+pub const FIRST_EPHEMERAL: u32 = 32_768;
 /// Between two acts of the model.
 const STEP_NS: u64 = 1_000;
+/// For how long a thread may lose its CPU between two acts: what comes again after the longer of the times that tell a
+/// repetition from a second sighting of one frame is the one, before the shorter the other.
+const PAUSES_NS: [u64; 2] = [1_000_000, 150_000_000];
 /// Not so early that a time could be taken for "never".
 const BEGIN_NS: u64 = 5_000_000_000_000;
 
@@ -57,6 +62,7 @@ pub fn orders(lanes: [&[Act]; 2]) -> Vec<Vec<Act>> {
 pub fn stage(scenario: &Scenario) -> Memory {
     let mut memory = Memory::new(BEGIN_NS);
     memory.set_local(&[IpAddr::from(HOSTS[0])]);
+    memory.first_ephemeral = FIRST_EPHEMERAL;
     // Else it would matter which flow completes first.
     memory.port_slots.borrow_mut()[0] = u64::from(SERVER_PORT);
     if scenario.ends_at_once {
@@ -149,12 +155,17 @@ pub fn allowed(scenario: &Scenario) -> Allowed {
 pub fn serial(scenario: &Scenario, lanes: [&[Act]; 2]) -> Allowed {
     let mut allowed = Allowed::new();
     for order in orders(lanes) {
-        let memory = stage(scenario);
-        perform(&memory, &scenario.setup);
-        perform(&memory, &order);
-        perform(&memory, &scenario.after);
-        let (outcome, tally) = result(&memory);
-        allowed.entry(outcome).or_default().insert(tally);
+        let pauses = (0..=order.len()).flat_map(|at| PAUSES_NS.map(|ns| (at, ns)));
+        for (at, pause_ns) in [(0, 0)].into_iter().chain(pauses) {
+            let memory = stage(scenario);
+            perform(&memory, &scenario.setup);
+            perform(&memory, &order[..at]);
+            memory.now_ns.set(memory.now_ns.get() + pause_ns);
+            perform(&memory, &order[at..]);
+            perform(&memory, &scenario.after);
+            let (outcome, tally) = result(&memory);
+            allowed.entry(outcome).or_default().insert(tally);
+        }
     }
     allowed
 }

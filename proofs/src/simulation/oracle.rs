@@ -379,7 +379,8 @@ impl Oracle {
                 _ => stream.sent_fin,
             };
             let is_due = matches!(on_wire, State::SynReceived | State::FinWait1 | State::Closing | State::LastAck);
-            stream.ack_ignored |= is_due && beyond_gap && !header.syn && !header.rst && acks.is_some() && header.ack == acks;
+            stream.ack_ignored |=
+                is_due && beyond_gap && !header.syn && !header.rst && acks.is_some() && header.ack == acks;
         }
         let is_own = !matches!(cause, Cause::Sent(_) | Cause::Received(_));
         side.steps.push(Step { connection, state: on_wire, doubt, sent, is_own });
@@ -404,7 +405,10 @@ impl Oracle {
         let stream = *self.end(packet.from).stream(packet.connection);
         let is_fins = stream.seen_fin.is_some_and(|fin| fin == header.seq.wrapping_add(1));
         let first = stream.acked.or(stream.isn).unwrap_or(stream.next);
-        stream.seen && stream.fits == Some(self.epoch) && !self.is_ambiguous && (is_fins || within(header.seq, first, stream.next))
+        stream.seen
+            && stream.fits == Some(self.epoch)
+            && !self.is_ambiguous
+            && (is_fins || within(header.seq, first, stream.next))
     }
 
     /// Takes in that a packet passes the watcher.
