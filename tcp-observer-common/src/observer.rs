@@ -14,13 +14,10 @@
 //! Of the two tables, handshakes in progress and unconfirmed mid-stream pick-ups live in the half-open one, so that
 //! a flood of either cannot take the room of established flows.
 //!
-//! Races, and why they are tolerable. Both directions of a flow may be on two CPUs at once. The word changes by
-//! compare-and-exchange, so each transition happens, and is counted, once. While a flow moves from one table to the
-//! other its word already says that it has left; whoever finds it so looks again in the other table, and counts
-//! `contended` if it is still not there. A segment that found the entry before and writes its half during the move
-//! is lost from that flow's packet count, no more. An ACK of all data that passes while the FIN behind that data is
-//! on another CPU sees either no FIN or the number after it. A retired entry's slot may be reused while a late segment still
-//! writes its half: that flow had ended, and the new one's count is off by one packet.
+//! Both directions of a flow may be on two CPUs at once. The word changes by compare-and-exchange, so each transition
+//! happens, and is counted, once. What a word says that was sent is written before it says so. While a flow moves from
+//! one table to the other its word already says that it has left; whoever finds it so looks again. All races and their
+//! worst outcomes are in ARCHITECTURE.md.
 
 use core::{cell::Cell, ops::Deref};
 

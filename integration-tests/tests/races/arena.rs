@@ -146,12 +146,16 @@ impl Arena {
     }
 
     #[track_caller]
-    fn table<K: Plain, V: Plain>(&self, name: &str) -> Table<OwnedFd, K, V> {
-        let data: &MapData = match self.ebpf.map(name) {
-            Some(Map::HashMap(data) | Map::PerCpuArray(data)) => data,
+    pub fn map(&self, name: &str) -> &MapData {
+        match self.ebpf.map(name) {
+            Some(Map::HashMap(data) | Map::PerCpuArray(data) | Map::Array(data)) => data,
             _ => panic!("`{name}` is no map of that kind"),
-        };
-        let fd = data.fd().as_fd().try_clone_to_owned().expect("a descriptor can be had twice");
+        }
+    }
+
+    #[track_caller]
+    fn table<K: Plain, V: Plain>(&self, name: &str) -> Table<OwnedFd, K, V> {
+        let fd = self.map(name).fd().as_fd().try_clone_to_owned().expect("a descriptor can be had twice");
         Table::new(fd, name, size_of::<K>() as u32, size_of::<V>() as u32).expect("the types fit")
     }
 

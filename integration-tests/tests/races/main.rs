@@ -6,6 +6,7 @@
 
 mod arena;
 mod lanes;
+mod readers;
 mod tally;
 
 use std::time::Duration;
@@ -21,13 +22,13 @@ use tally::Sums;
 use tcp_observer_common::{abi::program, limits::Limits};
 
 /// Tuples of one round of a scenario.
-const TUPLES: u16 = 128;
-const USUAL_ROUNDS: u64 = 3;
+const TUPLES: u16 = 100;
+const USUAL_ROUNDS: u64 = 2;
 
 #[test]
 fn two_cpus_leave_what_one_does_in_some_order_or_a_loss_that_is_written_down() {
     let rounds = amount("races", USUAL_ROUNDS);
-    let _bound = bounded_by(Duration::from_secs(120 + 60 * rounds));
+    let _bound = bounded_by(Duration::from_secs(180 + 60 * rounds));
     let mut arena = Arena::load();
     let hooks = [program::XDP_INGRESS, program::TC_INGRESS].map(|ingress| Programs {
         ingress: arena.program(ingress),

@@ -148,14 +148,14 @@ pub fn result(memory: &Memory) -> (Outcome, Tally) {
 /// What the serial orders of a scenario leave.
 pub fn allowed(scenario: &Scenario) -> Allowed {
     let [one, other] = &scenario.lanes;
-    serial(scenario, [one, other])
+    serial(scenario, [one, other], &PAUSES_NS)
 }
 
-/// The same for other lanes between the same setup and aftermath.
-pub fn serial(scenario: &Scenario, lanes: [&[Act]; 2]) -> Allowed {
+/// The same for other lanes between the same setup and aftermath; without a pause, and with one of these anywhere.
+pub fn serial(scenario: &Scenario, lanes: [&[Act]; 2], pauses_ns: &[u64]) -> Allowed {
     let mut allowed = Allowed::new();
     for order in orders(lanes) {
-        let pauses = (0..=order.len()).flat_map(|at| PAUSES_NS.map(|ns| (at, ns)));
+        let pauses = (0..=order.len()).flat_map(|at| pauses_ns.iter().map(move |&ns| (at, ns)));
         for (at, pause_ns) in [(0, 0)].into_iter().chain(pauses) {
             let memory = stage(scenario);
             perform(&memory, &scenario.setup);

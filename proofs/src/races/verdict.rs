@@ -40,7 +40,7 @@ impl Judge {
     pub fn new(scenario: &Scenario) -> Self {
         let mut without = Allowed::new();
         for (lanes, missing) in fewer(scenario) {
-            for (outcome, tallies) in serial(scenario, [&lanes[0], &lanes[1]]) {
+            for (outcome, tallies) in serial(scenario, [&lanes[0], &lanes[1]], &[]) {
                 without.entry(outcome).or_default().extend(tallies.iter().map(|tally| contended(tally, missing)));
             }
         }
@@ -175,5 +175,77 @@ pub fn named(place: usize) -> String {
         (Some(reason), _) => format!("skipped as `{reason}`"),
         (_, Some(note)) => format!("recognised `{note}`"),
         (None, None) => format!("counter {place}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::races::{FlowState, all, perform, result, stage};
+
+    fn scenario(name: &str) -> Scenario {
+        all().into_iter().find(|scenario| scenario.name == name).expect("there is such a scenario")
+    }
+
+    /// What these acts leave after a scenario's setup.
+    fn left(scenario: &Scenario, acts: &[Act]) -> (Outcome, Tally) {
+        let memory = stage(scenario);
+        perform(&memory, &scenario.setup);
+        perform(&memory, acts);
+        perform(&memory, &scenario.after);
+        result(&memory)
+    }
+
+    #[test]
+    fn either_order_is_serial() {
+        let scenario = scenario("a RST against a FIN");
+        let judge = Judge::new(&scenario);
+        let [fin, rst] = [scenario.lanes[0][0], scenario.lanes[1][0]];
+        for order in [[fin, rst], [rst, fin]] {
+            let (outcome, tally) = left(&scenario, &order);
+            assert_eq!(judge.of(&outcome, &tally), Verdict::Serial);
+        }
+    }
+
+    #[test]
+    fn a_segment_that_nobody_has_counted_is_wrong_and_one_that_is_contended_is_not() {
+        let scenario = scenario("a RST against a FIN");
+        let judge = Judge::new(&scenario);
+        let (outcome, tally) = left(&scenario, &scenario.lanes[0]);
+        assert_eq!(judge.of(&outcome, &tally), Verdict::Wrong);
+        assert_eq!(judge.of(&outcome, &contended(&tally, 1)), Verdict::Contended);
+    }
+
+    #[test]
+    fn a_transition_that_is_counted_twice_is_wrong() {
+        let scenario = scenario("RSTs from both sides");
+        let judge = Judge::new(&scenario);
+        let order = scenario.lanes.concat();
+        let (outcome, mut tally) = left(&scenario, &order);
+        assert_eq!(judge.of(&outcome, &tally), Verdict::Serial);
+        tally.0[place::notes(Note::AbortiveClose)] += 1;
+        assert_eq!(judge.of(&outcome, &tally), Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_flow_that_is_there_twice_is_wrong() {
+        let scenario = scenario("the last ACK and what the server says first");
+        let judge = Judge::new(&scenario);
+        let (Outcome(mut flows), tally) = left(&scenario, &scenario.lanes.concat());
+        assert_eq!(judge.of(&Outcome(flows.clone()), &tally), Verdict::Serial);
+        flows.push(FlowState { is_settled: false, ..flows[0].clone() });
+        assert_eq!(judge.of(&Outcome::new(flows), &tally), Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_lost_packet_is_tolerated_of_a_flow_that_moves_only() {
+        for (name, verdict) in
+            [("the last ACK and what the server says first", Verdict::LostInMove), ("data both ways", Verdict::Wrong)]
+        {
+            let scenario = scenario(name);
+            let (Outcome(mut flows), tally) = left(&scenario, &scenario.lanes.concat());
+            flows[0].halves[1].packets -= 1;
+            assert_eq!(Judge::new(&scenario).of(&Outcome(flows), &tally), verdict, "{name}");
+        }
     }
 }
