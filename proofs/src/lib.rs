@@ -6,4 +6,5 @@
 
 pub mod amount;
 pub mod memory;
+pub mod races;
 pub mod simulation;

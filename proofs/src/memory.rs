@@ -54,6 +54,11 @@ impl<A: Address + Hash> MemoryTable<A> {
         self.flows.borrow().iter().for_each(|(key, flow)| show(key, flow));
     }
 
+    /// Each flow and its key at this moment.
+    pub fn entries(&self) -> Vec<(FlowKey<A>, Rc<Flow>)> {
+        self.flows.borrow().iter().map(|(key, flow)| (*key, flow.clone())).collect()
+    }
+
     /// Lets no more than this many flows in from now on.
     pub fn limit(&self, capacity: usize) {
         self.capacity.set(capacity);
@@ -187,6 +192,12 @@ impl Memory {
         self.sweep_table(TableKind::HalfOpenIpv6, &self.half_open6);
         self.sweep_table(TableKind::FlowsIpv4, &self.flows4);
         self.sweep_table(TableKind::FlowsIpv6, &self.flows6);
+    }
+
+    /// One round over the half-open tables only, as the agent has four of between two over all.
+    pub fn sweep_half_open(&self) {
+        self.sweep_table(TableKind::HalfOpenIpv4, &self.half_open4);
+        self.sweep_table(TableKind::HalfOpenIpv6, &self.half_open6);
     }
 
     fn sweep_table<A: Address + Hash>(&self, kind: TableKind, table: &MemoryTable<A>) {

@@ -108,7 +108,7 @@ impl Flow {
         flow.times.first_ns.set(now_ns);
         flow.times.changed_ns.set(changed_ns);
         if word.phase() == Phase::HalfClosed {
-            flow.times.half_close_ns.set(changed_ns);
+            flow.times.begin_half_close(changed_ns);
         }
         flow.story.notes.set(Note::Adopted.bit());
         flow.word.0.set(word.in_epoch((now_ns >> 10) as u16).0);

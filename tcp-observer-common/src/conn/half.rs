@@ -347,6 +347,18 @@ impl Half {
         self.next_seq.set(segment.end());
     }
 
+    /// What its peer's segments are held against, before the flow's word says that it was seen. Until then nobody reads
+    /// any of it.
+    #[inline(always)]
+    pub fn introduce(&self, segment: &Segment, tap: u32) {
+        self.tap.set(tap);
+        self.begin(segment);
+        self.max_window.set(segment.window);
+        if segment.flags.has(Flags::ACK) {
+            self.acknowledge(segment, true);
+        }
+    }
+
     #[inline(always)]
     pub(super) fn note_window(&self, segment: &Segment) {
         // A RST's window says nothing.

@@ -158,6 +158,12 @@ impl Word {
         Self(self.0 & ((1 << EPOCH_SHIFT) - 1) | (epoch as u64) << EPOCH_SHIFT)
     }
 
+    /// Tells incarnations in one slot apart.
+    #[inline(always)]
+    pub const fn epoch(self) -> u16 {
+        (self.0 >> EPOCH_SHIFT) as u16
+    }
+
     #[inline(always)]
     const fn field(self, (shift, mask): (u32, u64)) -> u8 {
         (self.0 >> shift & mask) as u8

@@ -91,7 +91,7 @@ fn a_segment_that_always_comes_too_late_is_contended_and_changes_nothing() {
     talk.open();
     let (client, _) = talk.peers();
     let before = talk.counters();
-    talk.memory.contention.set(4);
+    talk.memory.contention.set(32);
     client.skipped(Contended).fin(1001, 5001);
     talk.expect(Established, Established);
     let mut after = talk.counters();
