@@ -87,7 +87,7 @@ fn assert_counts_agree(stage: &Stage, agent: &Agent<'_>, before: &Counts, ledger
 
 /// All local endpoints are the kernel's sockets, address by address and state by state, and no handshake hangs.
 fn assert_views_agree(stage: &Stage, agent: &Agent<'_>) {
-    wait_until("the observer and ss to agree", SOON, || {
+    wait_until("the observer and ss to agree", 2 * SOON, || {
         let Views { observer, kernel, .. } = Views::take(stage, agent);
         for state in ["syn_sent", "syn_received", "established", "fin_wait_1", "fin_wait_2", "close_wait", "last_ack"] {
             if !kernel.iter().any(|socket| socket.state == state) {

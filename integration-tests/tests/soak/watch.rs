@@ -52,9 +52,7 @@ impl Views {
     pub fn take(stage: &Stage, agent: &Agent<'_>) -> Self {
         let before = ss::sockets(&stage.host);
         let (mut observer, flows, half_open) = observed(agent);
-        let mut kernel = ss::sockets(&stage.host);
-        // Asked last: on a busy machine seconds have gone by.
-        let ending = ss::time_wait_about_to_end(&stage.host, END_OF_TIME_WAIT_SECONDS);
+        let (mut kernel, ending) = ss::sockets_and_those_about_to_end(&stage.host, END_OF_TIME_WAIT_SECONDS);
         let moved: BTreeSet<_> = before.symmetric_difference(&kernel).chain(&ending).map(ends).collect();
         for view in [&mut observer, &mut kernel] {
             view.retain(|socket| !moved.contains(&ends(socket)));
