@@ -23,6 +23,9 @@ use crate::{
 /// Where an agent serves its metrics: each namespace has a loopback of its own.
 pub const PORT: u16 = 9477;
 
+/// What the verification of the kernel programs may take where others want the CPUs, too.
+const LOADED: Duration = Duration::from_secs(40);
+
 /// The program under test: `TCP_OBSERVER_BIN`, else the release build of this workspace.
 pub fn binary() -> PathBuf {
     let path = env::var_os("TCP_OBSERVER_BIN")
@@ -52,7 +55,7 @@ impl<'n> Agent<'n> {
     #[track_caller]
     pub fn start_at(namespace: &'n Namespace, arguments: &[&str], pin_dir: PathBuf) -> Self {
         let mut agent = Self::spawn(namespace, run_command(namespace, &pin_dir, arguments), pin_dir);
-        wait_until("the agent to answer /healthz", SOON, || match agent.child.try_wait() {
+        wait_until("the agent to answer /healthz", LOADED, || match agent.child.try_wait() {
             Ok(Some(status)) => panic!("the agent ended with {status}:\n{}", agent.stderr()),
             _ => agent.http("/healthz").and_then(|(code, body)| if code == 200 { Ok(()) } else { Err(body) }),
         });

@@ -125,15 +125,15 @@ impl Round {
         changes.retain(|change| world.has(change.local.ip()) || world.has(change.remote.ip()));
         agent.stop();
 
-        let mut wrong = std::mem::take(&mut verified.wrong);
+        let mut wrong: Vec<String> = std::mem::take(&mut verified.wrong).into_values().collect();
         let is_lossy = matches!(self.wire, Wire::Bad(_));
         let courses = replayed::courses(&path, &local, self.side);
         let mut exceptions = BTreeMap::new();
         compare::made_and_recorded(&made, &live, &courses, is_lossy, &mut exceptions, &mut wrong);
         let replayed = replayed::records(&path, &local);
-        let spans = compare::live_and_replayed(&live, &replayed, &mut exceptions, &mut wrong);
+        let spans = compare::live_and_replayed(&live, &replayed, is_lossy, &mut exceptions, &mut wrong);
         compare::courses_and_sockets(&courses, &changes, self.side, is_lossy, &mut exceptions, &mut wrong);
-        compare::counted_and_recorded(&metrics, &live, self.side, &mut wrong);
+        compare::counted_and_recorded(&metrics, &live, &replayed, self.side, &mut wrong);
         let mut kinds = BTreeMap::new();
         for made in &made {
             *kinds.entry(made.kind).or_default() += made.expected.len();

@@ -62,6 +62,10 @@ pub fn agree(kernel: &[&str], observed: &[String]) -> bool {
 /// the network or the window does not take, while the peer's FIN arrives. The socket goes on to CLOSING; on the wire the
 /// peer closes first, and only the end in TIME_WAIT is another. docs/semantics.md has it among what packets cannot tell.
 pub fn agree_but_for_a_fin_held_back(kernel: &[&str], observed: &[String]) -> bool {
+    // Or a RST does, and the FIN is never sent.
+    if let [before @ .., "fin_wait_1" | "last_ack", "closed"] = kernel {
+        return agree(&[before, &["closed"]].concat(), observed);
+    }
     let Some(at) = kernel.windows(2).position(|pair| pair == ["fin_wait_1", "closing"]) else { return false };
     let (before, after) = (&kernel[..at], &kernel[at + 2..]);
     let as_if = |seen: &[&'static str]| agree(&[before, seen, after].concat(), observed);
@@ -119,6 +123,10 @@ mod tests {
         assert!(agree_but_for_a_fin_held_back(&kernel, &observed("established close_wait last_ack closed")));
         assert!(agree_but_for_a_fin_held_back(&kernel, &observed("established close_wait closed")));
         assert!(!agree_but_for_a_fin_held_back(&kernel, &observed("established fin_wait_1 closed")));
+        assert!(agree_but_for_a_fin_held_back(
+            &["established", "fin_wait_1", "closed"],
+            &observed("established closed")
+        ));
         let in_turn = ["established", "fin_wait_1", "fin_wait_2", "closed"];
         assert!(!agree_but_for_a_fin_held_back(&in_turn, &observed("established close_wait last_ack closed")));
     }

@@ -26,7 +26,8 @@ pub struct Verified {
     pub compared: u64,
     /// How often ends differed for each reason.
     pub excepted: BTreeMap<String, u64>,
-    pub wrong: Vec<String>,
+    /// What it has found, once for each connection.
+    pub wrong: BTreeMap<String, String>,
 }
 
 impl AddAssign for Verified {
@@ -59,7 +60,9 @@ impl Verified {
         for line in finished.stdout.lines() {
             let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
             match &object["summary"] {
-                Value::Null => found.wrong.push(format!("verify: {line}")),
+                Value::Null => {
+                    found.wrong.insert(format!("{} {}", object["local"], object["remote"]), format!("verify: {line}"));
+                }
                 summary => {
                     found.compared = summary["compared"].as_u64().expect("a count");
                     for (exception, count) in summary["excepted"].as_object().into_iter().flatten() {

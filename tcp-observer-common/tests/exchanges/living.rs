@@ -227,6 +227,20 @@ fn a_window_probe_may_be_one_byte_of_new_data() {
     talk.expect_notes([Note::ZeroWindow, Note::WindowProbe]);
 }
 
+/// Sent before the FIN, it has the number of the FIN, as a probe of a closed end has.
+#[test]
+fn an_ack_that_its_ends_fin_has_overtaken_looks_like_a_keepalive() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.fin(1001, 5001);
+    server.ack(5001, 1002);
+    assert_eq!(talk.noted(Note::Keepalive), 0);
+    client.ack(1001, 5001);
+    assert_eq!(talk.noted(Note::Keepalive), 1);
+    talk.expect(FinWait2, CloseWait);
+}
+
 // ---- Repetitions and gaps ----
 
 #[test]

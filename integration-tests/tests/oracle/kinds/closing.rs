@@ -139,6 +139,20 @@ pub fn with_unsent_data(visit: &mut Visit<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// The same, and the server's FIN comes meanwhile: the client's socket goes to CLOSING with its own unsent. On the wire
+/// the server closes first.
+pub fn with_unsent_data_at_both_ends_close(visit: &mut Visit<'_>) -> io::Result<()> {
+    let both = visit.open()?;
+    both.client.set_nonblocking(true)?;
+    while (&both.client).write(&[b'x'; 65_536]).is_ok() {}
+    drop(both.client);
+    both.server.shutdown(Shutdown::Write)?;
+    thread::sleep(Duration::from_millis(50));
+    read_out(&both.server)?;
+    visit.expect(Expected::closed("responder", "fin"));
+    Ok(())
+}
+
 /// The server does not close, and the client's socket, which nobody holds, ends in silence.
 pub fn fin_wait_2_left_alone(visit: &mut Visit<'_>) -> io::Result<()> {
     let both = visit.open()?;

@@ -67,6 +67,18 @@ pub fn given_up_while_connecting(visit: &mut Visit<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Between the SYN-ACK and its ACK: the request is gone, and the ACK is answered by a RST.
+pub fn listener_closed_in_the_handshake(visit: &mut Visit<'_>) -> io::Result<()> {
+    let listener = visit.listener(8)?;
+    let to = listener.local_addr()?;
+    let client = visit.client(to)?;
+    begin(&client, to)?;
+    thread::sleep(Duration::from_micros(5_000 + visit.random.below(4_000)));
+    drop(listener);
+    thread::sleep(Duration::from_millis(30));
+    Ok(())
+}
+
 /// What waits to be accepted is reset when the listener closes.
 pub fn listener_closed(visit: &mut Visit<'_>) -> io::Result<()> {
     let listener = visit.listener(8)?;
