@@ -59,7 +59,7 @@ pub enum Doubt {
     SynAckIgnored,
     /// It was in TIME-WAIT when a SYN passed towards it. RFC 9293, 3.6.1 lets it begin a connection, smoltcp does not.
     SynInTimeWait,
-    /// A SYN of it has passed that it had sent before it gave up or was reset.
+    /// A SYN or SYN-ACK of it has passed that it had sent before it gave up or was reset.
     LateSyn,
     /// It has closed before its peer's FIN came, but no FIN of it has passed until afterwards: not CLOSING by what
     /// passes, but LAST-ACK.
@@ -70,9 +70,8 @@ impl Doubt {
     /// Whether such a doubt is admitted where nothing is lost and no time passes between the end and the watcher.
     pub fn at_near_end(self) -> bool {
         match self {
-            Self::NotPassed | Self::AckNotPassed => false,
-            Self::BeyondGap
-            | Self::Crashed
+            Self::NotPassed | Self::AckNotPassed | Self::BeyondGap => false,
+            Self::Crashed
             | Self::TimeWaitOver
             | Self::SynOverOld
             | Self::RstOutOfPlace
@@ -141,6 +140,7 @@ struct Stream {
     syn_refused: bool,
     syn_in_time_wait: bool,
     late_syn: bool,
+    late_syn_ack: bool,
     fin_held_back: bool,
     facts: Facts,
 }
@@ -203,7 +203,8 @@ impl Stream {
         if self.rst_ignored || self.old_syn {
             all = all.with(Closed);
         }
-        if self.late_syn { all.with(SynSent) } else { all }
+        all = if self.late_syn { all.with(SynSent) } else { all };
+        if self.late_syn_ack { all.with(SynReceived) } else { all }
     }
 
     fn see(&mut self, header: Header) {
@@ -373,6 +374,7 @@ impl Oracle {
             }
             _ => (false, false, false),
         };
+        let near = self.near;
         let header = packet.map(|packet| packet.header);
         let sent = if let Cause::Sent(_) = cause { header } else { None };
         let is_placed = packet
@@ -438,7 +440,9 @@ impl Oracle {
             Cause::Received(_) if (last.state, on_wire) == (State::SynSent, State::Established) => {
                 Some(Doubt::AckNotPassed)
             }
-            Cause::Received(_) => (beyond_gap && has_received_fin(on_wire)).then_some(Doubt::BeyondGap),
+            Cause::Received(_) => {
+                (beyond_gap && has_received_fin(on_wire) && near != Some(end)).then_some(Doubt::BeyondGap)
+            }
             Cause::Sent(_) => Some(Doubt::NotPassed),
             Cause::Acted(Action::Crash) => Some(Doubt::Crashed),
             Cause::Acted(_) | Cause::Timer if last.state == State::TimeWait => Some(Doubt::TimeWaitOver),
@@ -571,9 +575,20 @@ impl Oracle {
             && let Some(stream) = self.end(to).streams.last_mut()
         {
             stream.syn_in_time_wait |= receiver.has(State::TimeWait);
+            // For the watcher the SYN begins anew what a RST had ended.
+            let was_reset = stream.facts.rst || stream.facts.doubtful_rst;
+            (stream.facts.rst, stream.facts.doubtful_rst) = (false, was_reset);
         }
         if let Some(stream) = self.end(to).addressed(header) {
             stream.hear(header, beyond_gap, rst_in_place, repeats_syn);
+        }
+        if header.syn && header.ack.is_some() {
+            let side = self.end(from);
+            let last = *side.steps.last().expect("a history has a beginning");
+            let has_moved_on = last.connection != connection || matches!(last.state, State::Closed | State::TimeWait);
+            if let Some(stream) = side.streams.last_mut() {
+                stream.late_syn_ack |= has_moved_on;
+            }
         }
         if is_late_syn {
             let side = self.end(from);
@@ -697,7 +712,7 @@ impl Oracle {
             (stream.syn_refused && last.state == State::SynSent, Doubt::SynRefused),
             (stream.syn_ack_ignored() && last.state == State::SynReceived, Doubt::SynAckIgnored),
             (stream.syn_in_time_wait, Doubt::SynInTimeWait),
-            (stream.late_syn, Doubt::LateSyn),
+            (stream.late_syn || stream.late_syn_ack, Doubt::LateSyn),
             (stream.fin_held_back && matches!(last.state, State::Closing | State::TimeWait), Doubt::FinHeldBack),
         ];
         doubts.extend(of_stream.into_iter().filter_map(|(is_so, doubt)| is_so.then_some(doubt)));
