@@ -299,7 +299,8 @@ impl Side {
 
     /// The connection that a segment acknowledges something of, else the last one.
     fn addressed(&mut self, header: Header) -> Option<&mut Stream> {
-        let acknowledged = self.streams.iter().rposition(|stream| stream.is_acknowledged_by(header));
+        // What a RST acknowledges says nothing, if it is smoltcp's in SYN-SENT.
+        let acknowledged = self.streams.iter().rposition(|stream| !header.rst && stream.is_acknowledged_by(header));
         let index = acknowledged.or(self.streams.len().checked_sub(1))?;
         self.streams.get_mut(index)
     }
@@ -530,6 +531,9 @@ impl Oracle {
             self.end(to).coming_doubtful_rst = true;
         }
         let syn_fits = syn_fits || header.ack.is_some_and(|ack| header.syn && self.settles(from, ack));
+        // An attempt goes on that the watcher takes to have ended with another one that had crossed it.
+        let crossed = self.end(to).streams.last().is_some_and(|stream| stream.rst_ignored && stream.acked.is_none());
+        self.is_superseded |= header.syn && header.ack.is_some() && crossed;
         let epoch = self.epoch;
         let side = self.end(from);
         // As a keepalive does before anything else was acknowledged.
@@ -549,7 +553,11 @@ impl Oracle {
                 _ => {}
             }
         }
-        if syn_fits && let Some(index) = side.steps.iter().rposition(|step| says_the_same(step, &header)) {
+        let answered_before = header.ack.is_some() && side.stream(connection).facts.syn_acked_by_syn;
+        if syn_fits
+            && !answered_before
+            && let Some(index) = side.steps.iter().rposition(|step| says_the_same(step, &header))
+        {
             side.tell_up_to(index);
         }
         side.advance();
