@@ -49,15 +49,16 @@ fn the_observer_says_what_the_ends_are() {
 #[test]
 fn every_doubt_about_a_near_end_arises_and_the_runs_go_everywhere() {
     let (mut doubts, mut states, mut wraps) = (Vec::new(), States::default(), 0);
-    for seed in 0..4_000 {
+    for seed in 0..3_000 {
         let plan = Plan::from_seed(seed);
         let watch = judge(&plan, false);
         doubts.extend(watch.strays);
         states = states.or(watch.seen_states);
-        wraps += u32::from(watch.packets.iter().any(|packet| packet.header.end() < packet.header.seq));
+        let has =
+            |first: u32, last: u32| watch.packets.iter().any(|packet| (first..=last).contains(&packet.header.seq));
+        wraps += u32::from(has(u32::MAX - 20_000, u32::MAX) && has(0, 20_000));
     }
     let expected = [
-        Doubt::BeyondGap,
         Doubt::Crashed,
         Doubt::TimeWaitOver,
         Doubt::SynOverOld,

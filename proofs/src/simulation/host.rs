@@ -79,6 +79,8 @@ pub struct Host {
     listener: Option<SocketHandle>,
     /// How many connections there have been.
     pub connections: u32,
+    /// By how much the host's own numbers are shifted on the wire; known from its first SYN on.
+    shift: Option<u32>,
     to_send: u32,
     closes: bool,
     reads: bool,
@@ -104,6 +106,7 @@ impl Host {
             connection: None,
             listener: None,
             connections: 0,
+            shift: None,
             to_send: 0,
             closes: false,
             reads: true,
@@ -212,7 +215,7 @@ impl Host {
     /// Takes a packet in; what it answers at once goes out with the rest.
     pub fn receive(&mut self, bytes: &[u8], now_ns: u64) {
         let mut bytes = bytes.to_vec();
-        packet::unshift_ack(&mut bytes, self.plan.offset);
+        packet::unshift_ack(&mut bytes, self.shift.unwrap_or(0));
         self.wire.incoming = Some(bytes);
         let now = set_clock(now_ns);
         self.interface.poll_ingress_single(now, &mut self.wire, &mut self.sockets);
@@ -274,7 +277,11 @@ impl Host {
         }
         let mut outgoing = std::mem::take(&mut self.wire.outgoing);
         for bytes in &mut outgoing {
-            packet::shift_seq(bytes, self.plan.offset);
+            let header = packet::header(bytes);
+            if header.syn && self.shift.is_none() {
+                self.shift = Some(self.plan.isn.wrapping_sub(header.seq));
+            }
+            packet::shift_seq(bytes, self.shift.unwrap_or(0));
         }
         outgoing
     }

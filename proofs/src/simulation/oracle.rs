@@ -59,7 +59,7 @@ pub enum Doubt {
     SynAckIgnored,
     /// It was in TIME-WAIT when a SYN passed towards it. RFC 9293, 3.6.1 lets it begin a connection, smoltcp does not.
     SynInTimeWait,
-    /// A SYN of it has passed that it had sent before it gave up or was reset.
+    /// A SYN or SYN-ACK of it has passed that it had sent before it gave up or was reset.
     LateSyn,
     /// It has closed before its peer's FIN came, but no FIN of it has passed until afterwards: not CLOSING by what
     /// passes, but LAST-ACK.
@@ -70,9 +70,8 @@ impl Doubt {
     /// Whether such a doubt is admitted where nothing is lost and no time passes between the end and the watcher.
     pub fn at_near_end(self) -> bool {
         match self {
-            Self::NotPassed | Self::AckNotPassed => false,
-            Self::BeyondGap
-            | Self::Crashed
+            Self::NotPassed | Self::AckNotPassed | Self::BeyondGap => false,
+            Self::Crashed
             | Self::TimeWaitOver
             | Self::SynOverOld
             | Self::RstOutOfPlace
@@ -141,6 +140,7 @@ struct Stream {
     syn_refused: bool,
     syn_in_time_wait: bool,
     late_syn: bool,
+    late_syn_ack: bool,
     fin_held_back: bool,
     facts: Facts,
 }
@@ -203,7 +203,8 @@ impl Stream {
         if self.rst_ignored || self.old_syn {
             all = all.with(Closed);
         }
-        if self.late_syn { all.with(SynSent) } else { all }
+        all = if self.late_syn { all.with(SynSent) } else { all };
+        if self.late_syn_ack { all.with(SynReceived) } else { all }
     }
 
     fn see(&mut self, header: Header) {
@@ -298,7 +299,8 @@ impl Side {
 
     /// The connection that a segment acknowledges something of, else the last one.
     fn addressed(&mut self, header: Header) -> Option<&mut Stream> {
-        let acknowledged = self.streams.iter().rposition(|stream| stream.is_acknowledged_by(header));
+        // What a RST acknowledges says nothing, if it is smoltcp's in SYN-SENT.
+        let acknowledged = self.streams.iter().rposition(|stream| !header.rst && stream.is_acknowledged_by(header));
         let index = acknowledged.or(self.streams.len().checked_sub(1))?;
         self.streams.get_mut(index)
     }
@@ -373,6 +375,7 @@ impl Oracle {
             }
             _ => (false, false, false),
         };
+        let near = self.near;
         let header = packet.map(|packet| packet.header);
         let sent = if let Cause::Sent(_) = cause { header } else { None };
         let is_placed = packet
@@ -438,7 +441,9 @@ impl Oracle {
             Cause::Received(_) if (last.state, on_wire) == (State::SynSent, State::Established) => {
                 Some(Doubt::AckNotPassed)
             }
-            Cause::Received(_) => (beyond_gap && has_received_fin(on_wire)).then_some(Doubt::BeyondGap),
+            Cause::Received(_) => {
+                (beyond_gap && has_received_fin(on_wire) && near != Some(end)).then_some(Doubt::BeyondGap)
+            }
             Cause::Sent(_) => Some(Doubt::NotPassed),
             Cause::Acted(Action::Crash) => Some(Doubt::Crashed),
             Cause::Acted(_) | Cause::Timer if last.state == State::TimeWait => Some(Doubt::TimeWaitOver),
@@ -526,6 +531,9 @@ impl Oracle {
             self.end(to).coming_doubtful_rst = true;
         }
         let syn_fits = syn_fits || header.ack.is_some_and(|ack| header.syn && self.settles(from, ack));
+        // An attempt goes on that the watcher takes to have ended with another one that had crossed it.
+        let crossed = self.end(to).streams.last().is_some_and(|stream| stream.rst_ignored && stream.acked.is_none());
+        self.is_superseded |= header.syn && header.ack.is_some() && crossed;
         let epoch = self.epoch;
         let side = self.end(from);
         // As a keepalive does before anything else was acknowledged.
@@ -545,7 +553,11 @@ impl Oracle {
                 _ => {}
             }
         }
-        if syn_fits && let Some(index) = side.steps.iter().rposition(|step| says_the_same(step, &header)) {
+        let answered_before = header.ack.is_some() && side.stream(connection).facts.syn_acked_by_syn;
+        if syn_fits
+            && !answered_before
+            && let Some(index) = side.steps.iter().rposition(|step| says_the_same(step, &header))
+        {
             side.tell_up_to(index);
         }
         side.advance();
@@ -571,9 +583,20 @@ impl Oracle {
             && let Some(stream) = self.end(to).streams.last_mut()
         {
             stream.syn_in_time_wait |= receiver.has(State::TimeWait);
+            // For the watcher the SYN begins anew what a RST had ended.
+            let was_reset = stream.facts.rst || stream.facts.doubtful_rst;
+            (stream.facts.rst, stream.facts.doubtful_rst) = (false, was_reset);
         }
         if let Some(stream) = self.end(to).addressed(header) {
             stream.hear(header, beyond_gap, rst_in_place, repeats_syn);
+        }
+        if header.syn && header.ack.is_some() {
+            let side = self.end(from);
+            let last = *side.steps.last().expect("a history has a beginning");
+            let has_moved_on = last.connection != connection || matches!(last.state, State::Closed | State::TimeWait);
+            if let Some(stream) = side.streams.last_mut() {
+                stream.late_syn_ack |= has_moved_on;
+            }
         }
         if is_late_syn {
             let side = self.end(from);
@@ -697,7 +720,7 @@ impl Oracle {
             (stream.syn_refused && last.state == State::SynSent, Doubt::SynRefused),
             (stream.syn_ack_ignored() && last.state == State::SynReceived, Doubt::SynAckIgnored),
             (stream.syn_in_time_wait, Doubt::SynInTimeWait),
-            (stream.late_syn, Doubt::LateSyn),
+            (stream.late_syn || stream.late_syn_ack, Doubt::LateSyn),
             (stream.fin_held_back && matches!(last.state, State::Closing | State::TimeWait), Doubt::FinHeldBack),
         ];
         doubts.extend(of_stream.into_iter().filter_map(|(is_so, doubt)| is_so.then_some(doubt)));

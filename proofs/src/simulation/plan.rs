@@ -92,9 +92,9 @@ pub struct Fault {
 pub struct HostPlan {
     pub addr: IpAddr,
     pub port: u16,
-    /// Drives the initial sequence numbers, to which `offset` is added.
+    /// Drives the initial sequence numbers, which are shifted so that the first one is `isn`.
     pub seed: u64,
-    pub offset: u32,
+    pub isn: u32,
     pub receive_bytes: usize,
     pub send_bytes: usize,
     pub timestamps: bool,
@@ -164,8 +164,7 @@ fn hosts(random: &mut Random) -> [HostPlan; 2] {
         addr,
         port: 0,
         seed: random.bits(),
-        // A third near the end of all numbers, so that they wrap at once or soon.
-        offset: random.bits() as u32,
+        isn: isn(random.bits()),
         receive_bytes: random.one_of(&[600, 2_000, 8_000, 100_000]),
         send_bytes: random.one_of(&[600, 4_000, 16_000]),
         timestamps: timestamps && random.percent(80),
@@ -181,6 +180,11 @@ fn hosts(random: &mut Random) -> [HostPlan; 2] {
     let both_listen = random.percent(15);
     let right = HostPlan { port: to, listens, ..right };
     [HostPlan { port: from, listens: both_listen, ..left }, right]
+}
+
+/// A third near the end of all numbers, so that they wrap at once or soon.
+fn isn(bits: u64) -> u32 {
+    if bits.is_multiple_of(3) { u32::MAX - ((bits >> 8) % 3_000) as u32 } else { (bits >> 8) as u32 }
 }
 
 /// A pause between two actions: from nothing to more than the limits of silence.
