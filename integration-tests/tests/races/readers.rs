@@ -33,7 +33,7 @@ use crate::{arena::Arena, lanes::Programs};
 /// Tuples that are left alone, and tuples that move, of each family.
 const STILL: u16 = 200;
 const MOVING: u16 = 100;
-const SNAPSHOTS_A_ROUND: u64 = 40;
+const SNAPSHOTS_A_ROUND: u64 = 20;
 
 /// Pins that are gone with this value.
 struct Pinned(PathBuf);

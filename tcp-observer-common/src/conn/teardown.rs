@@ -76,8 +76,8 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
         || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next)
             && !sent.sender.has_gap(sent.receiver);
     // The FIN's own number may lie at the window's edge: senders that have filled the window add it to the last data
-    // (4.4BSD, smoltcp), and receivers take it.
-    if !is_filtered && !is_in_window(word, from, segment.seq.plus(segment.payload_bytes), sent) {
+    // (4.4BSD, smoltcp), and receivers take it. Or it is acknowledged already: by an ACK that has overtaken it here.
+    if !is_filtered && !is_within(word, from, segment.end(), sent, 1) {
         return Verdict::stale(Note::FinOutOfWindow);
     }
     // "If the ACK acks something not yet sent, then send an ACK, drop the segment" (RFC 9293, 3.10.7.4, fifth check).
@@ -116,6 +116,12 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
 /// window that it has advertised, as far as either was seen.
 #[inline(always)]
 pub(super) fn is_in_window(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>) -> bool {
+    is_within(word, from, end, sent, 0)
+}
+
+/// The same for a window that is wider by so many numbers.
+#[inline(always)]
+fn is_within(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>, wider: u32) -> bool {
     if !word.has_of(Mark::Seen, from.opposite()) {
         return true;
     }
@@ -126,7 +132,7 @@ pub(super) fn is_in_window(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>)
         (false, false) => return true,
     };
     let window = u32::from(sent.receiver.max_window.get()) << window_shift(word, sent);
-    end.within(acked, acked.plus(window))
+    end.within(acked, acked.plus(window + wider))
 }
 
 /// The shift of the receiver's window: what its SYN said if both SYNs offered one

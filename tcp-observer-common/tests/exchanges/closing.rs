@@ -38,6 +38,19 @@ fn four_segments_close_both_ends() {
     assert_eq!(talk.all_closes(), 1);
 }
 
+/// As two CPUs, or a network card with several queues, may show them.
+#[test]
+fn a_fin_that_its_acknowledgement_has_overtaken_is_taken_nevertheless() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    server.ack(5001, 1002);
+    client.fin(1001, 5001);
+    talk.expect(FinWait1, CloseWait);
+    server.ack(5001, 1002);
+    talk.expect(FinWait2, CloseWait);
+}
+
 #[test]
 fn three_segments_close_both_ends_when_the_second_fin_carries_the_acknowledgement() {
     let talk = Talk::new();
