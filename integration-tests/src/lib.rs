@@ -13,7 +13,6 @@ pub mod bounds;
 pub mod bpf;
 pub mod capture;
 pub mod cpu;
-pub mod frames;
 pub mod link;
 pub mod metrics;
 pub mod namespace;
@@ -30,6 +29,8 @@ pub mod stack;
 pub mod tcp_info;
 pub mod traffic;
 pub mod wait;
+
+pub use proofs::frames;
 
 /// The things most tests use.
 pub mod prelude {

@@ -28,7 +28,7 @@ use crate::{
     },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
-    segment::{Segment, SegmentKind},
+    segment::{Flags, Segment, SegmentKind},
     seq::SeqNum,
     verifier::forget,
     wire::Quote,
@@ -371,12 +371,13 @@ fn update<A: Address, E: Host + Family<A>>(
     let after = match verdict.decision() {
         Decision::Accept(after) => after.with_of(Mark::Seen, from),
         Decision::Stale => {
-            // Nobody takes it for the connection's, but it was there to be seen.
-            if is_elsewhere && word.has_of(Mark::Seen, from) {
+            // Nobody takes it for the connection's, but it was there to be seen: at one hook.
+            if is_elsewhere && half.tap.get() != 0 {
                 return Done::Skipped(Skip::Stale);
             }
             host.tell(flow, segment, judged);
             half.sight(segment, now_ns);
+            half.tap.set(tap.0);
             return Done::Skipped(if matches!(note, Note::NonsenseFlags) { Skip::BadFlags } else { Skip::Stale });
         }
         Decision::Reincarnate => return reincarnate(host, key, flow, judged, is_settled, sighting),
@@ -431,10 +432,13 @@ fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
         SegmentKind::Rst => !word.has_of(Mark::RstSent, from),
         SegmentKind::Fin => !word.has_of(Mark::FinSent, from),
         SegmentKind::Data | SegmentKind::Ack => {
-            // Until its first ACK the originator has acknowledged nothing that could be compared.
-            (matches!(word.outcome(), Outcome::InProgress) && matches!(from, Role::Originator))
-                || segment.end().after(half.next_seq.get())
-                || segment.ack.after(half.acked.get())
+            // Until its first ACK an end has acknowledged nothing that could be compared, and without the flag the
+            // field says nothing.
+            let acknowledges =
+                segment.flags.has(Flags::ACK) && (!half.has_acknowledged() || segment.ack.after(half.acked.get()));
+            // Nothing comes after a FIN.
+            let goes_on = segment.end().after(half.next_seq.get()) && !word.has_of(Mark::FinSent, from);
+            acknowledges || goes_on
         }
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 use crate::{
-    process,
+    fuzz, process,
     tally::Tally,
     test::{self, Outcome},
     workspace::Workspace,
@@ -22,6 +22,10 @@ pub enum Proof {
     Oracle,
     /// The kernel programs and the core in userspace make the same of the same packets; the amount is of simulated runs
     Twin,
+    /// Laws of the state machine over scripts at random; the amount is of scripts for each
+    Laws,
+    /// Each fuzz target; the amount is of seconds
+    Fuzz,
     /// Two CPUs on the same flows; the amount is of rounds
     Races,
     /// Mixed load, counted beside the kernel; the amount is of seconds
@@ -32,6 +36,8 @@ pub enum Proof {
 enum Form {
     /// As a test of `package` that reads its amount from `PROVE_<NAME>`.
     Test { package: &'static str, test: &'static str, amount: u64 },
+    /// As the targets of `fuzz/`, each for so many seconds.
+    Fuzz { seconds: u64 },
 }
 
 /// Runs these proofs, or all; `amount` stands in for what each takes when it is run for long.
@@ -56,6 +62,8 @@ impl Proof {
             Self::Simulation => Form::Test { package: "proofs", test: "simulation", amount: 1_000_000 },
             Self::Oracle => Form::Test { package: "integration-tests", test: "oracle", amount: 50_000 },
             Self::Twin => Form::Test { package: "integration-tests", test: "twin", amount: 10_000 },
+            Self::Laws => Form::Test { package: "proofs", test: "laws", amount: 100_000 },
+            Self::Fuzz => Form::Fuzz { seconds: 600 },
             Self::Races => Form::Test { package: "integration-tests", test: "races", amount: 200 },
             Self::Soak => Form::Test { package: "integration-tests", test: "soak", amount: 600 },
         }
@@ -63,6 +71,7 @@ impl Proof {
 
     fn run(self, workspace: &Workspace, chosen: Option<u64>) -> Outcome {
         match self.form() {
+            Form::Fuzz { seconds } => fuzz::run(workspace, chosen.unwrap_or(seconds)),
             Form::Test { package, test, amount } => {
                 let mut command = process::cargo();
                 command.args(["test", "--release", "--package", package, "--test", test]);

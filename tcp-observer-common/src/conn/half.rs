@@ -211,7 +211,7 @@ impl Half {
 
     /// Whether [`Self::acked`] says something.
     #[inline(always)]
-    pub(super) fn has_acknowledged(&self) -> bool {
+    pub(crate) fn has_acknowledged(&self) -> bool {
         self.options.get() & HAS_ACKNOWLEDGED != 0
     }
 

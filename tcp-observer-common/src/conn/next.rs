@@ -170,7 +170,9 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
                     match (closing.decision(), handshake.note()) {
                         (Decision::Accept(word), Note::Nothing) => Verdict::accept(word, closing.note()),
                         (Decision::Accept(word), note) => Verdict::accept(word, note),
-                        (Decision::Stale | Decision::Reincarnate, _) => handshake,
+                        // A receiver that does not take the FIN takes nothing of its segment
+                        // (<https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4>, first check).
+                        (Decision::Stale | Decision::Reincarnate, _) => closing,
                     }
                 }
                 Decision::Accept(word) if matches!(handshake.note(), Note::Nothing) => {

@@ -98,7 +98,8 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     let crossed = own == State::Closing || own == State::FinWait1 && word.has_of(Mark::FinSent, from.opposite());
     let (initiator, how) = match word.initiator() {
         _ if crossed => (Initiator::Both, How::Simultaneous),
-        Initiator::Nobody => (Initiator::of(from), How::Fin),
+        // What silence has ended before, no FIN ends again.
+        Initiator::Nobody if matches!(word.how(), How::Open) => (Initiator::of(from), How::Fin),
         begun => (begun, word.how()),
     };
     let word = word.with_state(from, own).with_of(Mark::FinSent, from).with_close(initiator, how).forgotten();

@@ -11,6 +11,7 @@ mod history;
 mod incarnations;
 mod laws;
 mod living;
+mod no_way_back;
 mod opening;
 mod pick_up;
 mod repeats;
