@@ -85,7 +85,7 @@ impl Account {
             return Ok(());
         };
         let completed = self.passed[completed_by];
-        let syns = self.repetitions(originator, |header| is_bare_syn(header), completed_by);
+        let syns = self.repetitions(originator, is_bare_syn, completed_by);
         let isn = self.passed[0].header.seq;
         let answers = |header: &Header| header.syn && header.ack == Some(isn.wrapping_add(1));
         let synacks = self.repetitions(originator.opposite(), answers, completed_by);
@@ -121,7 +121,7 @@ impl Account {
         for passed in self.passed[..=last].iter().filter(|passed| passed.from == end) {
             let is_doubled = before_ns.is_some_and(|before_ns| passed.at_ns - before_ns < DOUBLED_NS);
             before_ns = Some(passed.at_ns);
-            if is_such(&passed.header) && !(is_doubled && !found.is_empty()) {
+            if is_such(&passed.header) && (!is_doubled || found.is_empty()) {
                 found.push(*passed);
             }
         }

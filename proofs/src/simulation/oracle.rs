@@ -515,7 +515,7 @@ impl Oracle {
         let peer_fin = self.end(to).streams.last().and_then(|stream| stream.sent_fin);
         if header.syn && header.ack.is_none() {
             let is_first = self.end(from).stream(connection).fits.is_none();
-            let crosses = receiver.has(State::SynSent);
+            let crosses = self.known(to).has(State::SynSent);
             if syn_fits && is_first && !crosses {
                 self.epoch += 1;
             }
