@@ -46,13 +46,21 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Waits until two readings are the same.
+    /// Waits until no segment comes or goes between two readings. Timers of TIME_WAIT and sweeps never rest.
     pub fn still(stage: &Stage, agent: &Agent<'_>) -> Self {
-        wait_until("the counters to keep still", SOON, || {
+        wait_until("the counters to keep still", 2 * SOON, || {
             let before = Self::read(stage, agent);
             thread::sleep(Duration::from_millis(300));
             let after = Self::read(stage, agent);
-            if before == after { Ok(after) } else { Err("they move".to_owned()) }
+            let seen = |counts: &Self| {
+                let kernel = ["InSegs", "OutSegs", "RetransSegs", "ActiveOpens", "PassiveOpens"];
+                (kernel.map(|name| counts.kernel(name)), counts.silent, counts.segments())
+            };
+            if seen(&before) == seen(&after) {
+                Ok(after)
+            } else {
+                Err(format!("{:?}, then {:?}", seen(&before), seen(&after)))
+            }
         })
     }
 

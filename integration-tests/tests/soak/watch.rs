@@ -191,7 +191,7 @@ impl Watch {
         let cpu = (held.cpu_ticks - ticks_before) as f64 / (at - at_before).as_secs_f64().max(0.01);
         let skipped = pinned::counters(agent).skipped;
         let skipped: Vec<_> = Skip::ALL
-            .into_iter()
+            .iter()
             .map(|skip| (skip.label(), skipped[skip.index()]))
             .filter(|(_, count)| *count > 0)
             .map(|(reason, count)| format!("{reason} {count}"))

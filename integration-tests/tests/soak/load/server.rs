@@ -15,7 +15,7 @@ use crate::stage::{Stage, any};
 /// Where acts are served.
 pub const PORT: u16 = 8080;
 /// How long connections may live on after the load has ended.
-const GRACE: Duration = Duration::from_secs(6);
+const GRACE: Duration = Duration::from_secs(4);
 /// What one read may wait.
 const LIMIT: Duration = Duration::from_secs(8);
 /// An answer.
