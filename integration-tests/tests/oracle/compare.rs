@@ -29,9 +29,15 @@ const TIMES: [&str; 7] = [
 ];
 const HANDSHAKE_TIMES: [&str; 3] =
     ["/handshake/syn_to_synack_seconds", "/handshake/synack_to_ack_seconds", "/handshake/total_seconds"];
-/// Whether an answer came before or after a probe, the coarse clock does not tell within a tick. What overtakes others on a
-/// bad wire can look like a probe.
-const BY_TICKS: [&str; 2] = ["/originator/unanswered_keepalives", "/responder/unanswered_keepalives"];
+/// What the coarse clock, which data is noted with, does not tell within a tick: whether an answer came before or after a
+/// probe (which what was overtaken can look like), and whether a FIN is sent again or seen twice.
+const BY_TICKS: [&str; 4] = [
+    "/originator/unanswered_keepalives",
+    "/responder/unanswered_keepalives",
+    "/originator/fin_retransmits",
+    "/responder/fin_retransmits",
+];
+const NOTES_BY_TICKS: [&str; 3] = ["frames_doubled", "fin_retransmitted", "last_ack_lost"];
 /// What changes when the agent finds that a socket is gone, of which a capture knows nothing.
 const OF_THE_END: [&str; 7] = [
     "/originator/state",
@@ -122,9 +128,10 @@ fn differences(live: &Value, replayed: &Value, is_replaced: bool, is_lossy: bool
             live.pointer_mut(pointer).filter(|value| *value == "time_wait").map(|value| *value = "closed".into());
         }
     }
-    if is_gone {
-        let kept: Vec<_> = notes(&live).filter(|&note| note != "socket_gone").map(str::to_owned).collect();
-        live["notes"] = kept.into();
+    for record in [&mut live, &mut replayed] {
+        let is_kept = |note: &&str| *note != "socket_gone" && !(is_lossy && NOTES_BY_TICKS.contains(note));
+        let kept: Vec<_> = notes(record).filter(is_kept).map(str::to_owned).collect();
+        record["notes"] = kept.into();
     }
     differ("", &live, &replayed, &mut text);
     text

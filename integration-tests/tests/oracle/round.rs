@@ -91,14 +91,31 @@ impl AddAssign for Found {
     }
 }
 
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Found {
+    /// The difference that so large a share of them does not exceed, in seconds.
+    fn span_of(&self, share: f64) -> Option<f64> {
         let mut spans = self.spans.clone();
         spans.sort_by(f64::total_cmp);
-        let at = |share: f64| spans.get((spans.len() as f64 * share) as usize).map_or(0.0, |span| span * 1e6);
+        spans.get((spans.len() as f64 * share) as usize).copied()
+    }
+
+    pub fn median_span(&self) -> Option<Duration> {
+        self.span_of(0.5).map(Duration::from_secs_f64)
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |share| self.span_of(share).unwrap_or_default() * 1e6;
         let connections: usize = self.kinds.values().sum();
         write!(f, "{connections} connections, {} changes of state; ", self.changes)?;
-        writeln!(f, "{} handshake times differ by {:.1} µs (median), {:.1} µs (95 %)", spans.len(), at(0.5), at(0.95))?;
+        writeln!(
+            f,
+            "{} handshake times differ by {:.1} µs (median), {:.1} µs (95 %)",
+            self.spans.len(),
+            at(0.5),
+            at(0.95)
+        )?;
         self.kinds.iter().try_for_each(|(kind, count)| writeln!(f, "  {count:6} {kind}"))?;
         self.exceptions.iter().try_for_each(|(exception, count)| writeln!(f, "  {count:6} exceptions: {exception}"))?;
         writeln!(f, "  {} comparisons with the socket table, of {} ends", self.verified.runs, self.verified.compared)?;
