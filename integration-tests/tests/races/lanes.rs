@@ -79,12 +79,11 @@ pub fn race(programs: &Programs, scenario: &Scenario, family: Family, tuples: u1
             pin(cpus[1]);
             let mut dice = seed.rotate_left(32) | 1;
             let mut spans = Vec::new();
-            for number in 0..usize::from(tuples) {
-                let turn = number as u32 + 1;
+            for (turn, calls) in (1..).zip(&other) {
                 wait_for(&ready, turn);
                 met.store(turn, Release);
                 dawdle(&mut dice);
-                spans.push(timed(&other[number]));
+                spans.push(timed(calls));
                 done.store(turn, Release);
             }
             spans

@@ -8,7 +8,7 @@ use std::{
 use proofs::races::{self, Act, Judge, Outcome, Scenario, Tally, Verdict};
 use tcp_observer_common::{
     conn::Note,
-    counters::{Counters, Skip, place},
+    counters::{Counters, Eviction, Skip, TableKind, place},
 };
 
 use crate::lanes::Raced;
@@ -56,7 +56,7 @@ impl Sums {
     ) {
         let counted: Vec<u64> =
             after.words().iter().zip(before.words()).map(|(after, before)| after - before).collect();
-        let counted = Tally(counted);
+        let counted = as_ipv4(Tally(counted));
         let contended = counted.0[place::skipped(Skip::Contended)];
         self.contended += contended;
         let nothing = (Outcome::new(Vec::new()), None);
@@ -138,6 +138,19 @@ impl fmt::Display for Sums {
              {had} of {all} orders' outcomes, {contended} contended, {verdicts:?}"
         )
     }
+}
+
+/// The core in memory, which says what is allowed, is shown IPv4.
+fn as_ipv4(mut counted: Tally) -> Tally {
+    for &reason in Eviction::ALL {
+        for (of, into) in
+            [(TableKind::FlowsIpv6, TableKind::FlowsIpv4), (TableKind::HalfOpenIpv6, TableKind::HalfOpenIpv4)]
+        {
+            let moved = std::mem::take(&mut counted.0[place::evictions(of, reason)]);
+            counted.0[place::evictions(into, reason)] += moved;
+        }
+    }
+    counted
 }
 
 /// What counters may have come to, by what each tuple is judged to be.
