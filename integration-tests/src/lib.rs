@@ -12,6 +12,7 @@ pub mod asm;
 pub mod bounds;
 pub mod bpf;
 pub mod frames;
+pub mod kernel;
 pub mod metrics;
 pub mod namespace;
 pub mod netstat;

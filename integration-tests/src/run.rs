@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::wait::patience;
+
 /// What a command may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -35,15 +37,15 @@ pub fn finish(command: &mut Command) -> Finished {
         .unwrap_or_else(|error| panic!("cannot run {words}: {error}"));
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let started = Instant::now();
+    let (limit, started) = (patience(LIMIT), Instant::now());
     let status = loop {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
             break status;
         }
-        if started.elapsed() > LIMIT {
+        if started.elapsed() > limit {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("{words} has not ended after {LIMIT:?}");
+            panic!("{words} has not ended after {limit:?}");
         }
         thread::sleep(Duration::from_millis(2));
     };

@@ -2,35 +2,53 @@
 //! that older kernels accept as well.
 
 use aya::EbpfLoader;
-use integration_tests::{object, prelude::*, stack};
+use integration_tests::{kernel, object, prelude::*, stack};
 use tcp_observer::kernel::load;
 use tcp_observer_common::abi::program;
 
-/// The kernel gives up at a million. Twice what Linux 6.18 takes is what a change may cost unnoticed.
-const BOUNDS: [(&str, u32); 10] = [
-    (program::XDP_INGRESS, 125_000),
-    (program::XDP_INGRESS_GENERIC, 125_000),
-    (program::TC_INGRESS, 190_000),
-    (program::TC_EGRESS, 190_000),
-    (program::TC_INGRESS_L3, 70_000),
-    (program::TC_EGRESS_L3, 70_000),
-    (program::XDP_UNSTEADY, 280_000),
-    (program::XDP_UNSTEADY_GENERIC, 280_000),
-    (program::TC_UNSTEADY, 280_000),
-    (program::SWEEP, 116_000),
+/// Kernels whose verifiers have been asked, oldest first: a verifier's work is its own for each.
+const KERNELS: [(u32, u32); 3] = [(6, 1), (6, 12), (6, 18)];
+
+/// How many instructions each of them looks at, by program. To be written anew when a program changes on purpose:
+/// `cargo xtask vm --test verifier_budget -- --nocapture` prints the older kernels' columns.
+const RECORDED: [(&str, [u32; 3]); 10] = [
+    (program::XDP_INGRESS, [0, 0, 0]),
+    (program::XDP_INGRESS_GENERIC, [0, 0, 0]),
+    (program::TC_INGRESS, [0, 0, 0]),
+    (program::TC_EGRESS, [0, 0, 0]),
+    (program::TC_INGRESS_L3, [0, 0, 0]),
+    (program::TC_EGRESS_L3, [0, 0, 0]),
+    (program::XDP_UNSTEADY, [0, 0, 0]),
+    (program::XDP_UNSTEADY_GENERIC, [0, 0, 0]),
+    (program::TC_UNSTEADY, [0, 0, 0]),
+    (program::SWEEP, [0, 0, 0]),
 ];
+
+/// What a program may take more than was recorded, in percent: a compiler's next version moves it by less.
+const SLACK: u32 = 20;
+
+/// The kernel gives up at a million. Nothing comes nearer to that than this, on any kernel.
+const CEILING: u32 = 750_000;
+
+/// The column of the running kernel: its own, else that of the newest one before it, since verifiers look at less with
+/// every version, else the first.
+fn column() -> usize {
+    KERNELS.iter().rposition(|&known| known <= kernel::version()).unwrap_or(0)
+}
 
 #[test]
 fn each_program_is_verified_within_its_budget() {
     let _bound = bounded();
     let mut object = EbpfLoader::new().load(&object::bytes()).expect("the object loads");
     let mut over = Vec::new();
-    for (name, bound) in BOUNDS {
+    println!("Linux {}\n{:24} {:>9} {:>9} {:>10} {:>8}", kernel::release(), "program", "verified", "bound", "translated", "native");
+    for (name, recorded) in RECORDED {
         load::load(&mut object, name).unwrap_or_else(|error| panic!("{error:#}"));
         let info = object.program(name).expect("just loaded").info().expect("the kernel says it");
         let verified = info.verified_instruction_count().expect("kernels since 5.16 say it");
         let translated = info.size_translated().expect("the kernel says it") / 8;
-        println!("{name}: {verified} instructions verified, {translated} translated, {} B native", info.size_jitted());
+        let bound = (recorded[column()] / 100 * (100 + SLACK)).min(CEILING);
+        println!("{name:24} {verified:9} {bound:9} {translated:10} {:6} B", info.size_jitted());
         if verified > bound {
             over.push(format!("`{name}` takes {verified} verified instructions, the bound is {bound}"));
         }
@@ -43,7 +61,7 @@ fn no_chain_of_calls_takes_more_stack_than_linux_6_1_has() {
     let chains = stack::deepest_chains(&object::bytes());
     let mut names: Vec<_> = chains.iter().map(|chain| chain.0[0].0.as_str()).collect();
     names.sort_unstable();
-    let mut programs = BOUNDS.map(|(name, _)| name);
+    let mut programs = RECORDED.map(|(name, _)| name);
     programs.sort_unstable();
     assert_eq!(names, programs, "each program is looked at, and each has a bound");
     for chain in &chains {

@@ -11,6 +11,7 @@ use crate::{
     process,
     tally::Tally,
     test::{self, Outcome},
+    vm,
     workspace::Workspace,
 };
 
@@ -24,12 +25,16 @@ pub enum Proof {
     Twin,
     /// Two CPUs on the same flows; the amount is of rounds
     Races,
+    /// All kernel tests on Debian's 6.1 and 6.12; takes no amount
+    OldKernels,
 }
 
 /// How a proof is run.
 enum Form {
     /// As a test of `package` that reads its amount from `PROVE_<NAME>`.
     Test { package: &'static str, test: &'static str, amount: u64 },
+    /// On every other kernel there is, as it is.
+    Vm,
 }
 
 /// Runs these proofs, or all; `amount` stands in for what each takes when it is run for long.
@@ -55,11 +60,13 @@ impl Proof {
             Self::Oracle => Form::Test { package: "integration-tests", test: "oracle", amount: 50_000 },
             Self::Twin => Form::Test { package: "integration-tests", test: "twin", amount: 10_000 },
             Self::Races => Form::Test { package: "integration-tests", test: "races", amount: 200 },
+            Self::OldKernels => Form::Vm,
         }
     }
 
     fn run(self, workspace: &Workspace, chosen: Option<u64>) -> Outcome {
         match self.form() {
+            Form::Vm => vm::outcome(workspace, &[], |available| vm::Suite::of(&[], &[], available)),
             Form::Test { package, test, amount } => {
                 let mut command = process::cargo();
                 command.args(["test", "--release", "--package", package, "--test", test]);

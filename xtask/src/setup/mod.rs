@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub use packages::ensure_test_commands;
+pub use packages::{are_debian, ensure_test_commands, ensure_vm_commands, test_commands};
 
 use crate::workspace::Workspace;
 
