@@ -159,7 +159,9 @@ impl<'n> Agent<'n> {
         let status = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break status,
-                _ if asked.elapsed() > patience(SOON) => panic!("the agent goes on after signal {signal}:\n{}", self.stderr()),
+                _ if asked.elapsed() > patience(SOON) => {
+                    panic!("the agent goes on after signal {signal}:\n{}", self.stderr())
+                }
                 _ => thread::sleep(Duration::from_millis(5)),
             }
         };

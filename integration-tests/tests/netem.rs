@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io::{Read, Write},
+    io::Read,
     net::{Shutdown, SocketAddr, TcpStream},
     thread,
     time::Duration,
@@ -63,8 +63,10 @@ fn open(pair: &Pair, listener: &Listener) -> Vec<Connection> {
         let attempts: Vec<_> = (0..BATCH).map(|_| scope.spawn(attempt)).collect();
         attempts.into_iter().map(|attempt| attempt.join().expect("an attempt does not panic")).collect()
     });
-    let mut clients: HashMap<SocketAddr, TcpStream> =
-        clients.into_iter().map(|client| (client.local_addr().expect("a connected socket has an address"), client)).collect();
+    let mut clients: HashMap<SocketAddr, TcpStream> = clients
+        .into_iter()
+        .map(|client| (client.local_addr().expect("a connected socket has an address"), client))
+        .collect();
     let mut connections = Vec::new();
     while !clients.is_empty() {
         let server = listener.accept();
@@ -75,18 +77,15 @@ fn open(pair: &Pair, listener: &Listener) -> Vec<Connection> {
     connections
 }
 
-/// A question and an answer, and the end. What stays open is given back.
+/// A question, an answer, and the end. What stays open is given back.
 fn live(connection: Connection, end: End, bytes: usize) -> Option<Connection> {
-    let Connection { mut client, mut server } = connection;
-    for (from, to) in [(&mut client, &mut server), (&mut server, &mut client)] {
-        for socket in [&*from, &*to] {
-            socket.set_read_timeout(Some(patience(AGREED))).expect("a socket takes a timeout");
-        }
-        thread::scope(|scope| {
-            scope.spawn(|| from.write_all(&vec![b'x'; bytes]).expect("cannot send"));
-            to.read_exact(&mut vec![0; bytes]).expect("cannot receive");
-        });
+    for socket in [&connection.client, &connection.server] {
+        socket.set_read_timeout(Some(patience(AGREED))).expect("a socket takes a timeout");
+        socket.set_write_timeout(Some(patience(AGREED))).expect("a socket takes a timeout");
     }
+    connection.send(bytes);
+    connection.answer(bytes);
+    let Connection { mut client, mut server } = connection;
     match end {
         End::Stays => return Some(Connection { client, server }),
         End::ClientFirst => {

@@ -1,7 +1,6 @@
 #!/bin/sh
 # What a guest does: run each line of the suite (a test binary and its arguments), say what became of it, and end.
 export PATH=/usr/bin:/usr/local/bin HOME=/root TMPDIR=/tmp
-mount -t devtmpfs dev /dev 2>/dev/null
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs tmp /tmp
@@ -9,7 +8,6 @@ mount -t tmpfs run /run
 mount -t bpf bpf /sys/fs/bpf
 mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
 # Whatever this machine has no command of its own for.
-mkdir -p /usr/local/bin
 busybox --install -s /usr/local/bin
 ip link set lo up
 export TCP_OBSERVER_BIN=/tests/tcp-observer TCP_OBSERVER_EBPF_OBJECT=/tests/tcp-observer-ebpf

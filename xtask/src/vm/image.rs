@@ -47,7 +47,7 @@ pub fn disk(directory: &Path, contents: &Contents<'_>) -> Result<PathBuf> {
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("cannot remove `{}`", root.display()))?;
     }
-    for name in EMPTY.iter().chain(&["usr/bin", "tests", "etc"]) {
+    for name in EMPTY.iter().chain(&["usr/bin", "usr/local/bin", "tests", "etc"]) {
         create(&root.join(name))?;
     }
     // One directory of commands under all its names.

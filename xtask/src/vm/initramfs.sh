@@ -16,4 +16,5 @@ until [ -b /dev/vda ] || [ $tries -ge 100 ]; do
 done
 $bb mount -t ext4 -o noatime /dev/vda /disk || echo "vm: cannot mount the disk"
 $bb umount /proc
-exec $bb switch_root -c /dev/console /disk /init
+$bb mount --move /dev /disk/dev
+exec $bb switch_root /disk /init

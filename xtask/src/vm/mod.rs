@@ -71,7 +71,8 @@ impl Suite {
 
     /// What CI runs.
     pub fn short() -> Self {
-        let run = |&(name, filters): &(&str, &[&str])| (name.to_owned(), filters.iter().map(ToString::to_string).collect());
+        let run =
+            |&(name, filters): &(&str, &[&str])| (name.to_owned(), filters.iter().map(ToString::to_string).collect());
         Self { runs: SHORT.iter().map(run).collect(), variables: Vec::new(), limit: SHORT_LIMIT }
     }
 
