@@ -23,8 +23,8 @@ const DISTRESS: [&str; 5] =
     ["Kernel panic - not syncing", "BUG: ", "Oops: ", "general protection fault", "WARNING: CPU"];
 
 /// A panic ends the guest. What measures time in the guest against that outside is off: on a busy machine an emulated
-/// CPU stands still for a while now and then, which is no fault of the kernel's.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic random.trust_cpu=on \
+/// CPU stands still for a while now and then, which is no fault of the kernel's. It has no flaws of speculation either.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic random.trust_cpu=on mitigations=off \
      no_timer_check nosoftlockup rcupdate.rcu_cpu_stall_suppress=1";
 
 /// What a guest that has come to its end says last.

@@ -1,8 +1,8 @@
 //! What a guest boots from: a small initramfs that finds the disk, and a disk with the tests, the agent, and the
 //! commands of this machine that the tests call, each with its libraries.
 //!
-//! The disk's files are hard links until `mke2fs` copies them into the image, and the image is thrown away with all
-//! that a guest has written to it.
+//! The disk's files are hard links until `mke2fs` copies them into the image, and a guest's writes to it are thrown
+//! away with the guest.
 
 use std::{
     collections::BTreeSet,
@@ -44,9 +44,6 @@ pub struct Contents<'a> {
 /// Makes the disk image; `directory` holds it, and what it is made from.
 pub fn disk(directory: &Path, contents: &Contents<'_>) -> Result<PathBuf> {
     let root = directory.join("disk");
-    if root.exists() {
-        fs::remove_dir_all(&root).with_context(|| format!("cannot remove `{}`", root.display()))?;
-    }
     for name in EMPTY.iter().chain(&["usr/bin", "usr/local/bin", "tests", "etc"]) {
         create(&root.join(name))?;
     }
@@ -96,9 +93,6 @@ pub fn disk(directory: &Path, contents: &Contents<'_>) -> Result<PathBuf> {
 /// Makes the initramfs of a kernel.
 pub fn initramfs(directory: &Path, kernel: &Unpacked) -> Result<PathBuf> {
     let root = directory.join(format!("initramfs-{}", kernel.release));
-    if root.exists() {
-        fs::remove_dir_all(&root).with_context(|| format!("cannot remove `{}`", root.display()))?;
-    }
     for name in ["bin", "dev", "proc", "disk", "modules"] {
         create(&root.join(name))?;
     }
@@ -155,9 +149,6 @@ fn make_ext4(root: &Path, image: &Path) -> Result<()> {
     let bytes = size_of_all(root)?;
     // Room for what the file system itself takes, and for what the tests write.
     let mebibytes = bytes / 1024 / 1024 * 5 / 4 + 512;
-    if image.exists() {
-        fs::remove_file(image).with_context(|| format!("cannot remove `{}`", image.display()))?;
-    }
     let mut command = process::administrator("mke2fs");
     command.args(["-q", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d"]).arg(root).arg(image);
     process::run_quietly(command.arg(format!("{mebibytes}M")))

@@ -16,7 +16,7 @@ use crate::{process, setup};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kernel {
-    /// Debian 12's own: no TCX, and a verifier that looks at two to three times the instructions of a later one
+    /// Debian 12's own: no TCX, and a verifier that looks at twice the instructions where paths meet often
     #[value(name = "6.1")]
     V6_1,
     /// Debian 13's, which Debian 12 has too
