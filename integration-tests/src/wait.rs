@@ -38,7 +38,8 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Resul
         if started.elapsed() > limit {
             panic!("waited {limit:?} for {what}:\n{refusal}");
         }
-        thread::sleep(Duration::from_millis(20));
+        // Asking costs time too, on a slow machine more than the answer is worth.
+        thread::sleep(patience(Duration::from_millis(5)).max(Duration::from_millis(20)));
     }
 }
 

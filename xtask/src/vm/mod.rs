@@ -37,10 +37,15 @@ const LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// the socket table are what they are on a newer kernel.
 const SHORT: &[(&str, &[&str])] = &[
     ("verifier_budget", &["--nocapture"]),
-    ("twin", &["every_scenario_is_noted_for_what_it_is", "what_silence_ends_is_ended_alike"]),
+    ("twin", &["every_scenario_is_noted_for_what_it_is"]),
     (
         "real_traffic",
-        &["opening::open_connections", "closing::data_goes_on_after_a_half_close", "attempts::a_closed_port_refuses"],
+        &[
+            "opening::open_connections",
+            "ends::a_close_that_throws_data_away",
+            "ends::a_reset_after_a_fin",
+            "attempts::an_address_that_nobody_has",
+        ],
     ),
     ("several_interfaces", &["a_router_counts_each_segment_once_and_forwards"]),
     ("neighbours", &[]),
