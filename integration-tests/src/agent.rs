@@ -17,7 +17,7 @@ use crate::{
     metrics::Metrics,
     namespace::Namespace,
     run::{self, Finished},
-    wait::{SOON, wait_until},
+    wait::{SOON, patience, wait_until},
 };
 
 /// Where an agent serves its metrics: each namespace has a loopback of its own.
@@ -173,7 +173,9 @@ impl<'n> Agent<'n> {
         let status = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break status,
-                _ if asked.elapsed() > SOON => panic!("the agent goes on after signal {signal}:\n{}", self.stderr()),
+                _ if asked.elapsed() > patience(SOON) => {
+                    panic!("the agent goes on after signal {signal}:\n{}", self.stderr())
+                }
                 _ => thread::sleep(Duration::from_millis(5)),
             }
         };
@@ -218,9 +220,9 @@ pub fn run_command(namespace: &Namespace, pin_dir: &Path, arguments: &[&str]) ->
 
 /// A page by HTTP/1.0, with limits of time.
 pub fn fetch(server: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(2))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    let mut stream = TcpStream::connect_timeout(&server, patience(Duration::from_secs(2)))?;
+    stream.set_read_timeout(Some(patience(Duration::from_secs(5))))?;
+    stream.set_write_timeout(Some(patience(Duration::from_secs(5))))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

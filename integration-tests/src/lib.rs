@@ -13,6 +13,7 @@ pub mod bounds;
 pub mod bpf;
 pub mod capture;
 pub mod cpu;
+pub mod kernel;
 pub mod link;
 pub mod metrics;
 pub mod namespace;

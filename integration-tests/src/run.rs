@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::wait::patience;
+
 /// What a command may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -41,7 +43,7 @@ pub fn finish_within(limit: Duration, command: &mut Command) -> Finished {
         .unwrap_or_else(|error| panic!("cannot run {words}: {error}"));
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let started = Instant::now();
+    let (limit, started) = (patience(limit), Instant::now());
     let status = loop {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
             break status;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::namespace::Namespace;
+use crate::{namespace::Namespace, wait::patience};
 
 /// What connecting, accepting, reading and writing may each take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -97,7 +97,7 @@ impl Connection {
 
 /// Connects from a namespace, with a limit of time on this and what follows.
 pub fn connect(from: &Namespace, to: SocketAddr) -> io::Result<TcpStream> {
-    let stream = from.within(|| TcpStream::connect_timeout(&to, LIMIT))?;
+    let stream = from.within(|| TcpStream::connect_timeout(&to, patience(LIMIT)))?;
     bound(&stream);
     Ok(stream)
 }
@@ -243,12 +243,12 @@ fn transfer(mut from: &TcpStream, mut to: &TcpStream, bytes: usize) {
 }
 
 fn bound(stream: &TcpStream) {
-    stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a timeout");
-    stream.set_write_timeout(Some(LIMIT)).expect("a socket takes a timeout");
+    stream.set_read_timeout(Some(patience(LIMIT))).expect("a socket takes a timeout");
+    stream.set_write_timeout(Some(patience(LIMIT))).expect("a socket takes a timeout");
 }
 
 fn set_timeout(socket: &impl AsRawFd, option: i32) {
-    let limit = libc::timeval { tv_sec: LIMIT.as_secs() as libc::time_t, tv_usec: 0 };
+    let limit = libc::timeval { tv_sec: patience(LIMIT).as_secs() as libc::time_t, tv_usec: 0 };
     set_option(socket.as_raw_fd(), option, &limit);
 }
 

@@ -11,6 +11,7 @@ use crate::{
     fuzz, process,
     tally::Tally,
     test::{self, Outcome},
+    vm,
     workspace::Workspace,
 };
 
@@ -30,6 +31,8 @@ pub enum Proof {
     Races,
     /// Mixed load, counted beside the kernel; the amount is of seconds
     Soak,
+    /// All kernel tests on Debian's 6.1 and 6.12; takes no amount
+    OldKernels,
 }
 
 /// How a proof is run.
@@ -38,6 +41,8 @@ enum Form {
     Test { package: &'static str, test: &'static str, amount: u64 },
     /// As the targets of `fuzz/`, each for so many seconds.
     Fuzz { seconds: u64 },
+    /// On every other kernel there is, as it is.
+    Vm,
 }
 
 /// Runs these proofs, or all; `amount` stands in for what each takes when it is run for long.
@@ -66,12 +71,14 @@ impl Proof {
             Self::Fuzz => Form::Fuzz { seconds: 600 },
             Self::Races => Form::Test { package: "integration-tests", test: "races", amount: 200 },
             Self::Soak => Form::Test { package: "integration-tests", test: "soak", amount: 600 },
+            Self::OldKernels => Form::Vm,
         }
     }
 
     fn run(self, workspace: &Workspace, chosen: Option<u64>) -> Outcome {
         match self.form() {
             Form::Fuzz { seconds } => fuzz::run(workspace, chosen.unwrap_or(seconds)),
+            Form::Vm => vm::outcome(workspace, &[], |available| vm::Suite::of(&[], &[], available)),
             Form::Test { package, test, amount } => {
                 let mut command = process::cargo();
                 command.args(["test", "--release", "--package", package, "--test", test]);

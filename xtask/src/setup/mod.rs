@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub use packages::{are_debian, ensure_test_commands, install};
+pub use packages::{are_debian, ensure_test_commands, ensure_vm_commands, install, test_commands};
 
 use crate::workspace::Workspace;
 
