@@ -168,9 +168,9 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
                 {
                     let closing = teardown::on_ack(word, from, segment, sent);
                     match (closing.decision(), handshake.note()) {
-                        (Decision::Accept(word), Note::Nothing) => Verdict::accept(word, closing.note()),
+                        // A FIN that does not fit is dropped with its acknowledgement (RFC 9293, 3.10.7.4).
+                        (Decision::Stale | Decision::Reincarnate, _) | (_, Note::Nothing) => closing,
                         (Decision::Accept(word), note) => Verdict::accept(word, note),
-                        (Decision::Stale | Decision::Reincarnate, _) => handshake,
                     }
                 }
                 Decision::Accept(word) if matches!(handshake.note(), Note::Nothing) => {

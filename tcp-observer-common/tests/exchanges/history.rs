@@ -246,6 +246,17 @@ fn twenty_four_letters_are_kept() {
     assert_eq!(history, format!("ShA{}fFr", "R".repeat(14)));
 }
 
+#[test]
+fn repetitions_leave_room_for_what_comes_first_and_that_for_the_ends() {
+    let resets: Vec<Sent> = (0..100).map(|round| client(RST, 2000 + round, 0, 0)).collect();
+    // Three letters that come first fill twenty places; the fourth has none.
+    let firsts = [server(ACK, 5001, 1001, 10), server(ACK, 5011, 1001, 0), client(ACK, 1001, 5001, 10)];
+    let late = client(SYN | FIN, 1001, 0, 0);
+    let ends = [server(FIN_ACK, 5011, 1001, 0), client(FIN_ACK, 1011, 5001, 0), server(RST, 5012, 0, 0)];
+    let (history, _) = told(&opened(&[&resets[..], &firsts, &[late], &ends].concat()));
+    assert_eq!(history, format!("ShA{}daDfFr", "R".repeat(14)));
+}
+
 fn without_syn() -> impl Strategy<Value = Sent> {
     let flags = prop::sample::select(vec![ACK, ACK, FIN_ACK, FIN_ACK, RST, RST_ACK, FIN | RST, 0, FIN]);
     let window = prop::sample::select(vec![0_u16, 0, 512]);

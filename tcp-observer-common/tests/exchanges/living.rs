@@ -262,6 +262,28 @@ fn data_beyond_a_gap_and_into_it_is_out_of_order() {
 }
 
 #[test]
+fn data_beyond_a_gap_that_comes_again_is_a_retransmission() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, _) = talk.peers();
+    client.data(1101, 5001, 100);
+    talk.expect_notes([Note::OutOfOrder]);
+    client.data(1101, 5001, 100);
+    talk.expect_notes([Note::Retransmitted, Note::OutOfOrder]);
+}
+
+#[test]
+fn a_fin_right_behind_its_data_leaves_no_gap_that_the_data_could_fill() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, _) = talk.peers();
+    client.data(1001, 5001, 100);
+    client.fin(1101, 5001);
+    client.data(1001, 5001, 100);
+    talk.expect_notes([Note::Retransmitted]);
+}
+
+#[test]
 fn a_gap_in_one_direction_is_known_before_the_other_is_seen() {
     for isn in [1001, 3_000_000_000, u32::MAX - 50] {
         let talk = Talk::new();
