@@ -192,6 +192,18 @@ fn what_trails_a_refused_attempt_is_stale() {
 
 /// The agent learns of a new address some milliseconds after it is used.
 #[test]
+fn an_address_that_becomes_local_after_the_handshake_changes_no_flow() {
+    let mut talk = Talk::new();
+    talk.memory.local4.clear();
+    talk.open();
+    assert_eq!(talk.word().locality(), Locality::Forwarded);
+    talk.memory.local4.push(CLIENT_ADDR);
+    let (client, _) = talk.peers();
+    client.via(2).fin(1001, 5001);
+    assert_eq!(talk.word().locality(), Locality::Forwarded);
+}
+
+#[test]
 fn an_address_that_becomes_local_during_the_handshake_is_local_afterwards() {
     let mut talk = Talk::new();
     talk.memory.local4.clear();

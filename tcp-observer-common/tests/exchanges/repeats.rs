@@ -176,6 +176,17 @@ fn a_fin_may_complete_it_as_well() {
 // ---- SYN cookies (RFC 4987, section 3.6) ----
 
 #[test]
+fn numbering_begins_again_with_the_other_number_though_it_is_a_lower_one() {
+    let talk = Talk::on_server();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.timestamps(7, 0).syn_ack(5000, 1001);
+    talk.wait(SECOND);
+    server.timestamps(9, 0).syn_ack(3000, 1001);
+    assert_eq!((server.half().next_seq.get(), server.half().first_ts.get()), (SeqNum(3001), 9));
+}
+
+#[test]
 fn a_syn_ack_with_another_number_is_a_syn_cookie() {
     let talk = Talk::on_server();
     let (client, server) = talk.peers();

@@ -2,7 +2,7 @@
 //! else anything.
 
 use tcp_observer_common::{
-    conn::{Note, Outcome, State::*},
+    conn::{Mark, Note, Outcome, State::*},
     counters::Skip::*,
     seq::SeqNum,
 };
@@ -97,6 +97,23 @@ fn a_segment_that_always_comes_too_late_is_contended_and_changes_nothing() {
     let mut after = talk.counters();
     assert_eq!(core::mem::take(&mut after.skipped[Contended.index()]), 1);
     assert_eq!(after, before);
+}
+
+/// As it is found while another CPU moves or replaces it.
+#[test]
+fn an_entry_that_is_on_its_way_out_takes_no_segment() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, _) = talk.peers();
+    let word = talk.word();
+    let leaving = [word.with(Mark::Retired), word.with_outcome(Outcome::InProgress)];
+    for leaving in leaving {
+        talk.flow().word.0.set(leaving.0);
+        client.skipped(Contended).fin(1001, 5001);
+        assert_eq!((talk.word(), client.half().packets.get()), (leaving, 2));
+    }
+    talk.flow().word.0.set(word.0);
+    client.fin(1001, 5001);
 }
 
 #[test]

@@ -106,6 +106,16 @@ fn data_on_a_syn_without_the_option_is_no_fast_open() {
 }
 
 #[test]
+fn a_fin_that_gives_up_an_attempt_with_data_repeats_nothing() {
+    let talk = Talk::new();
+    let (client, _) = talk.peers();
+    client.fast_open().syn_data(1000, 1);
+    client.fin(1001, 5001);
+    talk.expect_outcome(Outcome::Abandoned);
+    talk.expect_notes([Note::SynWithData, Note::FastOpen]);
+}
+
+#[test]
 fn a_request_for_a_cookie_is_a_fast_open_without_data() {
     let talk = Talk::new();
     let (client, _) = talk.peers();
@@ -147,8 +157,10 @@ fn a_syn_ack_with_ece_agrees_to_ecn() {
     assert_eq!(ecn_notes(setup, (false, 0)), []);
     // Flags sent back as they came are no ECN-setup SYN-ACK.
     assert_eq!(ecn_notes(setup, setup), []);
-    // Nobody has asked.
-    assert_eq!(ecn_notes((false, 0), (false, ECE)), []);
+    // Nobody has asked, or with half of the question.
+    for flags in [0, ECE, CWR] {
+        assert_eq!(ecn_notes((false, flags), (false, ECE)), []);
+    }
 }
 
 /// RFC 9768, table 2: (AE, CWR, ECE) of the SYN-ACK that answers a SYN with all three.
