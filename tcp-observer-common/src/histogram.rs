@@ -118,6 +118,13 @@ mod tests {
     }
 
     #[test]
+    fn a_value_beyond_all_bounds_is_counted_in_the_last_bucket() {
+        let mut histogram = Histogram::default();
+        histogram.record(137_438_953_473);
+        assert_eq!((histogram.buckets.len(), histogram.buckets[25], histogram.count()), (26, 1, 1));
+    }
+
+    #[test]
     fn adding_a_histogram_adds_its_values_and_their_sum() {
         let (mut one, mut other) = (Histogram::default(), Histogram::default());
         one.record(1_000);

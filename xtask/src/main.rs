@@ -5,6 +5,7 @@
 //! Each command first makes sure of what it needs, installs it when it can, and names what is missing when it cannot.
 
 mod build;
+mod mutants;
 mod process;
 mod prove;
 mod run;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 use crate::{
-    process,
+    mutants, process,
     tally::Tally,
     test::{self, Outcome},
     workspace::Workspace,
@@ -24,12 +24,16 @@ pub enum Proof {
     Twin,
     /// Two CPUs on the same flows; the amount is of rounds
     Races,
+    /// Small changes to the core, each of which a test has to notice; the amount is of changes
+    Mutants,
 }
 
 /// How a proof is run.
 enum Form {
     /// As a test of `package` that reads its amount from `PROVE_<NAME>`.
     Test { package: &'static str, test: &'static str, amount: u64 },
+    /// Of all mutations of the core.
+    Mutants,
 }
 
 /// Runs these proofs, or all; `amount` stands in for what each takes when it is run for long.
@@ -55,6 +59,7 @@ impl Proof {
             Self::Oracle => Form::Test { package: "integration-tests", test: "oracle", amount: 50_000 },
             Self::Twin => Form::Test { package: "integration-tests", test: "twin", amount: 10_000 },
             Self::Races => Form::Test { package: "integration-tests", test: "races", amount: 200 },
+            Self::Mutants => Form::Mutants,
         }
     }
 
@@ -69,6 +74,7 @@ impl Proof {
                     _ => test::run_tests(command.args(["--", "--nocapture"])),
                 }
             }
+            Form::Mutants => mutants::prove(workspace, chosen),
         }
     }
 
