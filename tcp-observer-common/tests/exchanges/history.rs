@@ -210,6 +210,12 @@ fn a_rst_has_a_letter_for_each_number_and_none_for_its_data() {
 fn flags_that_no_tcp_sends_have_letters_of_their_own() {
     expect(&opened(&[client(FIN | RST | ACK, 1001, 5001, 0)]), "ShAI", 7 | 16 | 32);
     expect(&opened(&[server(SYN | FIN | RST, 5001, 0, 0)]), "ShAi", 7 | 32);
+    // Its sender has no connection any more whose window could be closed.
+    expect(
+        &opened(&[server(FIN | RST | ACK, 5001, 1001, 0), closed(server(ACK, 5002, 1001, 0))]),
+        "ShAia",
+        7 | 16 | 32,
+    );
     // The FIN takes a number, so that the segment's data is new.
     expect(&opened(&[server(FIN | RST | ACK, 5001, 1001, 3)]), "ShAi", 7 | 8 | 16 | 32);
     expect(&[client(FIN | RST, 1001, 0, 3)], "I", 32);
