@@ -92,6 +92,8 @@ impl<A: Address + Hash> Table<A> for MemoryTable<A> {
 /// Everything that a [`Host`] provides, for both families.
 pub struct Memory {
     pub now_ns: Cell<u64>,
+    /// How far the coarse clock is behind.
+    pub coarse_lag_ns: Cell<u64>,
     pub limits: Limits,
     pub flows4: MemoryTable<Ipv4>,
     pub half_open4: MemoryTable<Ipv4>,
@@ -115,6 +117,7 @@ impl Memory {
     pub fn new(now_ns: u64) -> Self {
         Self {
             now_ns: Cell::new(now_ns),
+            coarse_lag_ns: Cell::new(0),
             limits: Limits::DEFAULT,
             flows4: MemoryTable::default(),
             half_open4: MemoryTable::default(),
@@ -232,7 +235,7 @@ impl Host for Memory {
     }
 
     fn coarse_ns(&self) -> u64 {
-        self.now_ns.get()
+        self.now_ns.get() - self.coarse_lag_ns.get()
     }
 
     fn exchange_bits(&self, cell: &Cell<u64>, current: u64, new: u64) -> bool {

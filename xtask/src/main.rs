@@ -6,6 +6,7 @@
 
 mod build;
 mod fuzz;
+mod mutants;
 mod process;
 mod prove;
 mod run;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 use crate::{
-    fuzz, process,
+    fuzz, mutants, process,
     tally::Tally,
     test::{self, Outcome},
     vm,
@@ -33,6 +33,8 @@ pub enum Proof {
     Soak,
     /// All kernel tests on Debian's 6.1 and 6.12; takes no amount
     OldKernels,
+    /// Small changes to the core, each of which a test has to notice; the amount is of changes
+    Mutants,
 }
 
 /// How a proof is run.
@@ -43,6 +45,8 @@ enum Form {
     Fuzz { seconds: u64 },
     /// On every other kernel there is, as it is.
     Vm,
+    /// Of all mutations of the core.
+    Mutants,
 }
 
 /// Runs these proofs, or all; `amount` stands in for what each takes when it is run for long.
@@ -72,6 +76,7 @@ impl Proof {
             Self::Races => Form::Test { package: "integration-tests", test: "races", amount: 200 },
             Self::Soak => Form::Test { package: "integration-tests", test: "soak", amount: 600 },
             Self::OldKernels => Form::Vm,
+            Self::Mutants => Form::Mutants,
         }
     }
 
@@ -92,6 +97,7 @@ impl Proof {
                     _ => test::run_tests(command.args(["--", "--nocapture"])),
                 }
             }
+            Form::Mutants => mutants::prove(workspace, chosen),
         }
     }
 

@@ -280,7 +280,8 @@ impl Half {
                 self.note_syn(segment, kind, is_first || !before.has_of(Mark::IsnSeen, role));
             }
             SegmentKind::Syn | SegmentKind::SynAck => {}
-            SegmentKind::Fin if !before.has_of(Mark::FinSent, role) => {
+            // One that is taken again ends where the first did.
+            SegmentKind::Fin => {
                 if !is_first && segment.seq.after(next_seq) {
                     self.gap_end.set(segment.seq);
                 }
@@ -290,9 +291,10 @@ impl Half {
                     self.acknowledge(segment, is_first || in_handshake);
                 }
             }
-            // Nothing comes after a FIN, and a RST's number is not the stream's.
+            // A RST's number is not the stream's.
             SegmentKind::Rst => {}
-            SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
+            SegmentKind::Data | SegmentKind::Ack => {
+                // Nothing comes after a FIN.
                 if !is_first && !before.has_of(Mark::FinSent, role) {
                     // Data on the SYN that its answer did not acknowledge was not taken: the stream begins again there.
                     if in_handshake && segment.seq.before(next_seq) && segment.seq == peer.acked.get() {

@@ -134,6 +134,32 @@ fn a_responder_that_closes_before_the_last_ack_is_seen_is_in_fin_wait_1() {
 }
 
 #[test]
+fn a_second_end_before_the_last_ack_is_seen_does_not_move_the_first() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    server.fin(5001, 1001);
+    server.skipped(Stale).fin(6000, 1001);
+    assert_eq!(server.half().next_seq.get(), SeqNum(5002));
+    client.ack(1001, 5002);
+    talk.expect(CloseWait, FinWait2);
+}
+
+/// RFC 9293, 3.10.7.4: "first, check sequence number"; what is not acceptable is dropped, ACK and FIN.
+#[test]
+fn a_fin_out_of_the_window_does_not_complete_the_handshake() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    client.skipped(Stale).fin(1001 + 65535, 5001);
+    talk.expect(SynSent, SynReceived);
+    client.fin(1000 + 65535, 5001);
+    talk.expect(FinWait1, Established);
+}
+
+#[test]
 fn either_end_of_a_simultaneous_open_may_close_before_it_is_over() {
     for first_closes in [true, false] {
         let talk = Talk::new();
@@ -332,6 +358,42 @@ fn the_window_is_scaled_when_both_syns_offered_it() {
         }
         talk.expect(FinWait1, Established);
     }
+}
+
+/// Only a capture without any data may be one of nothing but SYNs and FINs.
+#[test]
+fn in_a_capture_of_data_a_fin_out_of_the_receivers_window_is_stale_as_well() {
+    let talk = Talk::keeping_all();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.data(1001, 5001, 100);
+    server.ack(5001, 1101);
+    client.skipped(Stale).fin(66636, 5001);
+    talk.expect(Established, Established);
+}
+
+#[test]
+fn where_one_syn_was_not_seen_the_window_may_be_scaled() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    server.window(100).syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    client.fin(1001 + 12800, 5001);
+    talk.expect(FinWait1, Established);
+}
+
+/// RFC 7323, section 2.3: 14 is the largest shift, and a lawful one.
+#[test]
+fn the_window_may_be_shifted_by_fourteen() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.shift(14).syn(1000);
+    let server = server.window(1);
+    server.shift(14).syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    client.skipped(Stale).fin(1001 + 16384, 5001);
+    client.fin(1000 + 16384, 5001);
+    talk.expect(FinWait1, Established);
 }
 
 // ---- Both at once (RFC 9293, figure 13) ----
