@@ -49,11 +49,13 @@ const OF_THE_END: [&str; 7] = [
     "/close/how",
 ];
 
-/// Every record of the agent's has its twin in the replay. Gives the differences of handshake times, in seconds.
+/// Every record of the agent's has its twin in the replay; over a wire on which segments of one end may pass each other
+/// `by_ticks`, too. Gives the differences of handshake times, in seconds.
 pub fn live_and_replayed(
     live: &BTreeMap<Id, Value>,
     replayed: &BTreeMap<Id, Vec<Value>>,
     is_lossy: bool,
+    by_ticks: bool,
     exceptions: &mut BTreeMap<&'static str, usize>,
     wrong: &mut Vec<String>,
 ) -> Vec<f64> {
@@ -91,7 +93,7 @@ pub fn live_and_replayed(
                 if !before.is_empty() {
                     *exceptions.entry("the same attempt again").or_default() += before.len();
                 }
-                let differences = differences(live, replayed, is_replaced(id), is_lossy, &mut spans);
+                let differences = differences(live, replayed, is_replaced(id), by_ticks, &mut spans);
                 if !differences.is_empty() {
                     wrong.push(format!("{differences}  live     {live}\n  replayed {replayed}"));
                 }
@@ -102,7 +104,7 @@ pub fn live_and_replayed(
     spans
 }
 
-fn differences(live: &Value, replayed: &Value, is_replaced: bool, is_lossy: bool, spans: &mut Vec<f64>) -> String {
+fn differences(live: &Value, replayed: &Value, is_replaced: bool, by_ticks: bool, spans: &mut Vec<f64>) -> String {
     let mut text = String::new();
     for pointer in HANDSHAKE_TIMES {
         match [live, replayed].map(|record| record.pointer(pointer).and_then(Value::as_f64)) {
@@ -115,8 +117,8 @@ fn differences(live: &Value, replayed: &Value, is_replaced: bool, is_lossy: bool
     let [mut live, mut replayed] = [live.clone(), replayed.clone()];
     for record in [&mut live, &mut replayed] {
         let of_the_end = if is_gone { &OF_THE_END[..] } else { &[] };
-        let by_ticks = if is_lossy { &BY_TICKS[..] } else { &[] };
-        for pointer in TIMES.iter().chain(&HANDSHAKE_TIMES).chain(of_the_end).chain(by_ticks) {
+        let of_ticks = if by_ticks { &BY_TICKS[..] } else { &[] };
+        for pointer in TIMES.iter().chain(&HANDSHAKE_TIMES).chain(of_the_end).chain(of_ticks) {
             if let Some(value) = record.pointer_mut(pointer) {
                 *value = Value::Null;
             }
@@ -129,7 +131,7 @@ fn differences(live: &Value, replayed: &Value, is_replaced: bool, is_lossy: bool
         }
     }
     for record in [&mut live, &mut replayed] {
-        let is_kept = |note: &&str| *note != "socket_gone" && !(is_lossy && NOTES_BY_TICKS.contains(note));
+        let is_kept = |note: &&str| *note != "socket_gone" && !(by_ticks && NOTES_BY_TICKS.contains(note));
         let kept: Vec<_> = notes(record).filter(is_kept).map(str::to_owned).collect();
         record["notes"] = kept.into();
     }
@@ -202,8 +204,11 @@ pub fn courses_and_sockets(
                 return true;
             }
             let held_back = |kernel: &&Vec<&str>| sequence::agree_but_for_a_fin_held_back(kernel, &course.states);
+            let unread = |kernel: &&Vec<&str>| sequence::agree_but_for_a_fin_unread(kernel, &course.states);
             let exception = if left.next_if(held_back).is_some() {
                 "a FIN was held back"
+            } else if course.ends_in_bare_reset && left.next_if(unread).is_some() {
+                "a FIN came with data that nobody reads"
             } else if course.is_remnant && is_lossy {
                 "the other end of a connection that is over here"
             } else if !course.is_originator && course.ends_in_bare_reset {

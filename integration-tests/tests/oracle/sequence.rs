@@ -72,6 +72,18 @@ pub fn agree_but_for_a_fin_held_back(kernel: &[&str], observed: &[String]) -> bo
     as_if(&["close_wait"]) || as_if(&["close_wait", "last_ack"])
 }
 
+/// Whether the two agree but for a FIN that came with data for a socket that nobody holds any more: the socket answers
+/// with a RST and has never received the FIN (`tcp_rcv_state_process`, `TCPABORTONDATA`); that nobody reads shows in the
+/// RST only.
+pub fn agree_but_for_a_fin_unread(kernel: &[&str], observed: &[String]) -> bool {
+    match observed {
+        [before @ .., fin, last] if matches!(fin.as_str(), "closing" | "time_wait") && last == "closed" => {
+            agree(kernel, &[before, std::slice::from_ref(last)].concat())
+        }
+        _ => false,
+    }
+}
+
 /// The connections on one tuple, of the states that its sockets went through one after the other.
 pub fn connections(changes: &[(&'static str, &'static str)]) -> Vec<Vec<&'static str>> {
     let mut connections: Vec<Vec<&'static str>> = Vec::new();
@@ -129,6 +141,14 @@ mod tests {
         ));
         let in_turn = ["established", "fin_wait_1", "fin_wait_2", "closed"];
         assert!(!agree_but_for_a_fin_held_back(&in_turn, &observed("established close_wait last_ack closed")));
+    }
+
+    #[test]
+    fn a_fin_that_nobody_has_read_is_no_other_difference() {
+        let kernel = ["syn_sent", "established", "fin_wait_1", "closed"];
+        assert!(agree_but_for_a_fin_unread(&kernel, &observed("syn_sent established fin_wait_1 closing closed")));
+        assert!(!agree_but_for_a_fin_unread(&kernel, &observed("syn_sent established close_wait closing closed")));
+        assert!(!agree_but_for_a_fin_unread(&kernel, &observed("syn_sent established fin_wait_1 closing")));
     }
 
     #[test]
