@@ -35,14 +35,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Self; 6] = [
-        Self::Serial,
-        Self::Contended,
-        Self::NotedLate,
-        Self::LostInMove,
-        Self::SharedDirection,
-        Self::Wrong,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Serial, Self::Contended, Self::NotedLate, Self::LostInMove, Self::SharedDirection, Self::Wrong];
 }
 
 impl Judge {

@@ -204,8 +204,7 @@ mod tests {
 
     #[test]
     fn a_half_close_has_lasted_since_its_socket_changed() {
-        for (own, for_ns) in
-            [(State::FinWait2, Some(1300)), (State::CloseWait, Some(1300)), (State::Established, None)]
+        for (own, for_ns) in [(State::FinWait2, Some(1300)), (State::CloseWait, Some(1300)), (State::Established, None)]
         {
             let word = adopted(Sockets { originator: Side::Low, states: [Some(own), None] }).unwrap();
             let flow = Flow::adopted(word, 1000, 700);
