@@ -17,11 +17,14 @@ use crate::{
     metrics::Metrics,
     namespace::Namespace,
     run::{self, Finished},
-    wait::{SOON, wait_until},
+    wait::{SOON, patience, wait_until},
 };
 
 /// Where an agent serves its metrics: each namespace has a loopback of its own.
 pub const PORT: u16 = 9477;
+
+/// What the verification of the kernel programs may take where others want the CPUs, too.
+const LOADED: Duration = Duration::from_secs(40);
 
 /// The program under test: `TCP_OBSERVER_BIN`, else the release build of this workspace.
 pub fn binary() -> PathBuf {
@@ -52,7 +55,7 @@ impl<'n> Agent<'n> {
     #[track_caller]
     pub fn start_at(namespace: &'n Namespace, arguments: &[&str], pin_dir: PathBuf) -> Self {
         let mut agent = Self::spawn(namespace, run_command(namespace, &pin_dir, arguments), pin_dir);
-        wait_until("the agent to answer /healthz", SOON, || match agent.child.try_wait() {
+        wait_until("the agent to answer /healthz", LOADED, || match agent.child.try_wait() {
             Ok(Some(status)) => panic!("the agent ended with {status}:\n{}", agent.stderr()),
             _ => agent.http("/healthz").and_then(|(code, body)| if code == 200 { Ok(()) } else { Err(body) }),
         });
@@ -109,8 +112,14 @@ impl<'n> Agent<'n> {
 
     /// Runs another command of the same program against this agent.
     pub fn command(&self, subcommand: &str, arguments: &[&str]) -> Finished {
+        run::finish(&mut self.prepared(subcommand, arguments))
+    }
+
+    /// Such a command, to be run.
+    pub fn prepared(&self, subcommand: &str, arguments: &[&str]) -> Command {
         let mut command = self.namespace.command(binary());
-        run::finish(command.arg(subcommand).arg("--pin-dir").arg(&self.pin_dir).args(arguments))
+        command.arg(subcommand).arg("--pin-dir").arg(&self.pin_dir).args(arguments);
+        command
     }
 
     /// The records of `dump -o json` with these further arguments.
@@ -164,7 +173,9 @@ impl<'n> Agent<'n> {
         let status = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break status,
-                _ if asked.elapsed() > SOON => panic!("the agent goes on after signal {signal}:\n{}", self.stderr()),
+                _ if asked.elapsed() > patience(SOON) => {
+                    panic!("the agent goes on after signal {signal}:\n{}", self.stderr())
+                }
                 _ => thread::sleep(Duration::from_millis(5)),
             }
         };
@@ -209,9 +220,9 @@ pub fn run_command(namespace: &Namespace, pin_dir: &Path, arguments: &[&str]) ->
 
 /// A page by HTTP/1.0, with limits of time.
 pub fn fetch(server: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(2))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    let mut stream = TcpStream::connect_timeout(&server, patience(Duration::from_secs(2)))?;
+    stream.set_read_timeout(Some(patience(Duration::from_secs(5))))?;
+    stream.set_write_timeout(Some(patience(Duration::from_secs(5))))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::run;
+use crate::{run, wait::patience};
 
 /// What names of namespaces and pin directories begin with; then come process id and a number.
 pub const PREFIX: &str = "tcpo-";
@@ -50,6 +50,7 @@ pub fn bounded_by(limit: Duration) -> Bounded {
         mount_bpffs();
         remove_remains();
     });
+    let limit = patience(limit);
     let (alive, ended) = mpsc::channel();
     let test = thread::current().name().unwrap_or("?").to_owned();
     thread::spawn(move || {

@@ -1,8 +1,14 @@
 //! What is attached to the interfaces of a namespace, and programs of our own attached beside the observer's.
 
 use std::{
-    io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    fs, io,
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use aya::{
@@ -10,12 +16,19 @@ use aya::{
     programs::{SchedClassifier, TcAttachType},
 };
 
-use crate::{asm::Insn, namespace::Namespace, run};
+use crate::{
+    asm::Insn,
+    bounds::{BPFFS, unique_name},
+    kernel,
+    namespace::Namespace,
+    run,
+};
 
 /// Commands, types and places from include/uapi/linux/bpf.h.
 const BPF_MAP_CREATE: i64 = 0;
 const BPF_MAP_UPDATE_ELEM: i64 = 2;
 const BPF_PROG_LOAD: i64 = 5;
+const BPF_OBJ_PIN: i64 = 6;
 const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 const BPF_XDP: u32 = 37;
@@ -42,15 +55,85 @@ pub enum Hook {
     Egress,
 }
 
-/// A tc program of the test's own at the end of an interface's TCX chain, for as long as this is held.
+/// A tc program of the test's own at the end of an interface's TCX chain, for as long as this is held. Before Linux
+/// 6.6 it is a filter under `clsact`, in the same place: on ingress after the observer's, on egress before the last
+/// one, which is the observer's.
 pub struct Neighbour {
-    _link: OwnedFd,
+    #[expect(dead_code, reason = "held for what dropping it does")]
+    held: Held,
+}
+
+/// Detaches when dropped.
+#[expect(dead_code, reason = "held for what dropping it does")]
+enum Held {
+    Link(OwnedFd),
+    Filter(NeighbourFilter),
+}
+
+/// A filter under a `clsact` qdisc.
+struct NeighbourFilter {
+    namespace: String,
+    interface: String,
+    hook: Hook,
+    priority: u16,
+}
+
+/// Priorities of neighbours' filters, in the order in which they are attached.
+const NEIGHBOURS: std::ops::Range<u16> = 60_000..65_000;
+
+impl Hook {
+    /// The word of `tc` for it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+impl NeighbourFilter {
+    #[track_caller]
+    fn attach(namespace: &Namespace, interface: &str, hook: Hook, program: &OwnedFd) -> Self {
+        static NEXT_PRIORITY: AtomicU16 = AtomicU16::new(NEIGHBOURS.start);
+        let priority = NEXT_PRIORITY.fetch_add(1, Ordering::Relaxed);
+        assert!(NEIGHBOURS.contains(&priority), "too many neighbours for one process");
+        // The agent may have made it, or an earlier neighbour.
+        run::finish(namespace.command("tc").args(["qdisc", "add", "dev", interface, "clsact"]));
+        let pinned = Path::new(BPFFS).join(unique_name());
+        pin(program, &pinned);
+        let mut command = namespace.command("tc");
+        command.args(["filter", "add", "dev", interface, hook.word(), "protocol", "all", "pref"]);
+        command.arg(priority.to_string()).args(["bpf", "direct-action", "object-pinned"]).arg(&pinned);
+        let finished = run::finish(&mut command);
+        fs::remove_file(&pinned).expect("what was pinned can be removed");
+        assert!(finished.code == Some(0), "cannot attach: {finished:#?}");
+        Self { namespace: namespace.name().to_owned(), interface: interface.to_owned(), hook, priority }
+    }
+
+    /// Whether a line of `tc filter show` is about one of these.
+    fn is_meant_by(line: &str) -> bool {
+        let priority = line.split_once(" pref ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        priority.is_some_and(|priority| NEIGHBOURS.contains(&priority))
+    }
+}
+
+impl Drop for NeighbourFilter {
+    fn drop(&mut self) {
+        let Self { namespace, interface, hook, priority } = self;
+        let mut command = Command::new("tc");
+        command.args(["-n", namespace, "filter", "del", "dev", interface, hook.word(), "pref"]);
+        let _ = command.arg(priority.to_string()).output();
+    }
 }
 
 impl Neighbour {
     #[track_caller]
     pub fn attach(namespace: &Namespace, interface: &str, hook: Hook, insns: &[Insn]) -> Self {
         let program = load(ProgramKind::Tc, insns);
+        if !kernel::has_tcx() {
+            let filter = NeighbourFilter::attach(namespace, interface, hook, &program);
+            return Self { held: Held::Filter(filter) };
+        }
         let interface = std::ffi::CString::new(interface).expect("an interface name has no zero byte");
         let link = namespace.within(|| {
             // SAFETY: the name ends with a zero byte.
@@ -59,7 +142,8 @@ impl Neighbour {
             let program = u32::try_from(program.as_raw_fd()).expect("a descriptor is not negative");
             bpf(BPF_LINK_CREATE, &[program, index, place, 0, 0, 0, 0, 0])
         });
-        Self { _link: link.unwrap_or_else(|error| panic!("cannot attach to {interface:?} {hook:?}: {error}")) }
+        let link = link.unwrap_or_else(|error| panic!("cannot attach to {interface:?} {hook:?}: {error}"));
+        Self { held: Held::Link(link) }
     }
 }
 
@@ -81,6 +165,17 @@ impl Count {
     pub fn value(&self) -> u64 {
         self.0.get(&0, 0).expect("cannot read a map")
     }
+}
+
+/// Gives a program a name in the BPF file system.
+#[track_caller]
+fn pin(program: &OwnedFd, path: &Path) {
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes()).expect("a path has no zero byte");
+    let address = name.as_ptr().expose_provenance() as u64;
+    let attributes = [address as u32, (address >> 32) as u32, program.as_raw_fd() as u32, 0];
+    // SAFETY: the attributes are valid for their size, and the path that they point to outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_PIN, attributes.as_ptr(), size_of_val(&attributes)) };
+    assert!(result == 0, "cannot pin to `{}`: {}", path.display(), io::Error::last_os_error());
 }
 
 /// Loads a program of this kind.
@@ -179,7 +274,8 @@ pub fn attached(namespace: &Namespace) -> Vec<String> {
                 names.filter(|&name| name != "neighbour").map(|program| format!("{name}: tcx {word} {program}")),
             );
             let filters = run::finish(namespace.command("tc").args(["filter", "show", "dev", name, word]));
-            found.extend(filters.stdout.lines().map(|line| format!("{name}: tc {word} {line}")));
+            let filters = filters.stdout.lines().filter(|line| !NeighbourFilter::is_meant_by(line));
+            found.extend(filters.map(|line| format!("{name}: tc {word} {line}")));
         }
     }
     found

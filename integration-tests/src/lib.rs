@@ -11,20 +11,27 @@ pub mod agent;
 pub mod asm;
 pub mod bounds;
 pub mod bpf;
-pub mod frames;
+pub mod capture;
+pub mod cpu;
+pub mod kernel;
+pub mod link;
 pub mod metrics;
 pub mod namespace;
 pub mod netstat;
 pub mod object;
 pub mod pair;
 pub mod pinned;
+pub mod random;
 pub mod run;
 pub mod scene;
+pub mod set_state;
 pub mod ss;
 pub mod stack;
 pub mod tcp_info;
 pub mod traffic;
 pub mod wait;
+
+pub use proofs::frames;
 
 /// The things most tests use.
 pub mod prelude {

@@ -66,6 +66,11 @@ impl Namespace {
         })
     }
 
+    /// Moves the calling thread into this namespace for good: sockets that it opens from now on belong there.
+    pub fn move_in(&self) {
+        enter(self.file.as_raw_fd()).expect("cannot enter the namespace");
+    }
+
     /// Sets a sysctl of the network, named by its path below /proc/sys/net.
     #[track_caller]
     pub fn sysctl(&self, path: &str, value: &str) {

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::wait::patience;
+
 /// What a command may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -26,6 +28,12 @@ pub struct Finished {
 /// When it cannot be started or does not end in time.
 #[track_caller]
 pub fn finish(command: &mut Command) -> Finished {
+    finish_within(LIMIT, command)
+}
+
+/// The same with a limit of its own.
+#[track_caller]
+pub fn finish_within(limit: Duration, command: &mut Command) -> Finished {
     let words = format!("{command:?}");
     let mut child = command
         .stdin(Stdio::null())
@@ -35,15 +43,15 @@ pub fn finish(command: &mut Command) -> Finished {
         .unwrap_or_else(|error| panic!("cannot run {words}: {error}"));
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
-    let started = Instant::now();
+    let (limit, started) = (patience(limit), Instant::now());
     let status = loop {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
             break status;
         }
-        if started.elapsed() > LIMIT {
+        if started.elapsed() > limit {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("{words} has not ended after {LIMIT:?}");
+            panic!("{words} has not ended after {limit:?}");
         }
         thread::sleep(Duration::from_millis(2));
     };

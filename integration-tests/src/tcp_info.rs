@@ -12,6 +12,8 @@ pub struct TcpInfo {
     pub data_segs_out: u32,
     /// Segments sent again.
     pub total_retrans: u32,
+    /// Payload that the socket has sent, in bytes, what was sent again included.
+    pub bytes_sent: u64,
 }
 
 impl TcpInfo {
@@ -29,14 +31,16 @@ impl TcpInfo {
                 &raw mut length,
             )
         };
-        assert!(result == 0 && length >= 160, "TCP_INFO: {}", std::io::Error::last_os_error());
+        assert!(result == 0 && length >= 208, "TCP_INFO: {}", std::io::Error::last_os_error());
         let word = |offset: usize| u32::from_ne_bytes(bytes[offset..offset + 4].try_into().unwrap());
+        let long = |offset: usize| u64::from_ne_bytes(bytes[offset..offset + 8].try_into().unwrap());
         Self {
             total_retrans: word(100),
             segs_out: word(136),
             segs_in: word(140),
             data_segs_in: word(152),
             data_segs_out: word(156),
+            bytes_sent: long(200),
         }
     }
 }

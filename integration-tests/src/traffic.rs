@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::namespace::Namespace;
+use crate::{namespace::Namespace, wait::patience};
 
 /// What connecting, accepting, reading and writing may each take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -97,7 +97,7 @@ impl Connection {
 
 /// Connects from a namespace, with a limit of time on this and what follows.
 pub fn connect(from: &Namespace, to: SocketAddr) -> io::Result<TcpStream> {
-    let stream = from.within(|| TcpStream::connect_timeout(&to, LIMIT))?;
+    let stream = from.within(|| TcpStream::connect_timeout(&to, patience(LIMIT)))?;
     bound(&stream);
     Ok(stream)
 }
@@ -117,12 +117,8 @@ pub fn begin_connect(from: &Namespace, to: SocketAddr) -> TcpStream {
 pub fn connect_again(from: &Namespace, own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let stream = socket(from, to.is_ipv4());
     bound(&stream);
-    set_option(stream.as_raw_fd(), libc::SO_REUSEADDR, &1_i32);
-    for (addr, call) in [(own, libc::bind as Call), (to, libc::connect)] {
-        if call_with(&stream, addr, call) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
+    bind(&stream, own)?;
+    connect_to(&stream, to)?;
     Ok(stream)
 }
 
@@ -130,19 +126,8 @@ pub fn connect_again(from: &Namespace, own: SocketAddr, to: SocketAddr) -> io::R
 pub fn connect_fast(from: &Namespace, to: SocketAddr, data: &[u8]) -> io::Result<TcpStream> {
     let stream = socket(from, to.is_ipv4());
     bound(&stream);
-    let (storage, length) = socket_address(to);
-    // SAFETY: data and address are valid for their lengths.
-    let sent = unsafe {
-        libc::sendto(
-            stream.as_raw_fd(),
-            data.as_ptr().cast(),
-            data.len(),
-            libc::MSG_FASTOPEN,
-            (&raw const storage).cast(),
-            length,
-        )
-    };
-    if sent == data.len() as isize { Ok(stream) } else { Err(io::Error::last_os_error()) }
+    send_fast(&stream, to, data)?;
+    Ok(stream)
 }
 
 /// Sets an option of TCP's.
@@ -153,13 +138,56 @@ pub fn set_tcp_option(socket: &impl AsRawFd, option: i32, value: i32) {
 
 #[track_caller]
 fn socket(namespace: &Namespace, is_ipv4: bool) -> TcpStream {
+    namespace.within(|| socket_here(is_ipv4))
+}
+
+/// A socket in the calling thread's namespace, not bound to anything.
+#[track_caller]
+pub fn socket_here(is_ipv4: bool) -> TcpStream {
     let family = if is_ipv4 { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: a plain system call; the descriptor it gives is owned by nobody else.
-    namespace.within(|| unsafe {
+    unsafe {
         let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         assert!(fd >= 0, "socket: {}", io::Error::last_os_error());
         TcpStream::from_raw_fd(fd)
-    })
+    }
+}
+
+/// Binds a socket, with `SO_REUSEADDR`, so that nothing but a living socket is in the way.
+pub fn bind(stream: &TcpStream, own: SocketAddr) -> io::Result<()> {
+    set_option(stream.as_raw_fd(), libc::SO_REUSEADDR, &1_i32);
+    match call_with(stream, own, libc::bind) {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Connects a socket; one that does not wait has then begun to (`EINPROGRESS`).
+pub fn connect_to(stream: &TcpStream, to: SocketAddr) -> io::Result<()> {
+    match call_with(stream, to, libc::connect) {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes a socket's connection from it (`connect` to nothing), by a RST where there is one.
+pub fn disconnect(stream: &TcpStream) -> io::Result<()> {
+    // SAFETY: sockaddr is plain data that may be all zero, which is AF_UNSPEC.
+    let result = unsafe {
+        let nothing: libc::sockaddr = mem::zeroed();
+        libc::connect(stream.as_raw_fd(), &nothing, mem::size_of_val(&nothing) as u32)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends data by Fast Open from a socket that is bound: with the SYN where a cookie is known.
+pub fn send_fast(stream: &TcpStream, to: SocketAddr, data: &[u8]) -> io::Result<()> {
+    let (storage, length) = socket_address(to);
+    let address = (&raw const storage).cast();
+    let (fd, flags) = (stream.as_raw_fd(), libc::MSG_FASTOPEN);
+    // SAFETY: data and address are valid for their lengths.
+    let sent = unsafe { libc::sendto(fd, data.as_ptr().cast(), data.len(), flags, address, length) };
+    if sent == data.len() as isize { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 type Call = unsafe extern "C" fn(i32, *const libc::sockaddr, libc::socklen_t) -> i32;
@@ -215,12 +243,12 @@ fn transfer(mut from: &TcpStream, mut to: &TcpStream, bytes: usize) {
 }
 
 fn bound(stream: &TcpStream) {
-    stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a timeout");
-    stream.set_write_timeout(Some(LIMIT)).expect("a socket takes a timeout");
+    stream.set_read_timeout(Some(patience(LIMIT))).expect("a socket takes a timeout");
+    stream.set_write_timeout(Some(patience(LIMIT))).expect("a socket takes a timeout");
 }
 
 fn set_timeout(socket: &impl AsRawFd, option: i32) {
-    let limit = libc::timeval { tv_sec: LIMIT.as_secs() as libc::time_t, tv_usec: 0 };
+    let limit = libc::timeval { tv_sec: patience(LIMIT).as_secs() as libc::time_t, tv_usec: 0 };
     set_option(socket.as_raw_fd(), option, &limit);
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use integration_tests::{pair::WIRE, prelude::*, run, ss, traffic::connect};
+use integration_tests::{pair::WIRE, prelude::*, run, ss, traffic::connect, wait::patience};
 
 const COUNT: usize = 200;
 const PORT: u16 = 8080;
@@ -39,7 +39,7 @@ impl Capture {
         let (listening, says) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(listening.send(line))));
-        let first = says.recv_timeout(Duration::from_secs(10)).expect("tcpdump says that it listens");
+        let first = says.recv_timeout(patience(Duration::from_secs(10))).expect("tcpdump says that it listens");
         assert!(first.contains("listening"), "{first}");
         Self { child, path }
     }

@@ -62,7 +62,9 @@ fn each_segment_is_counted_once() {
                 let record = agent.flows_of_port(PORT).pop().ok_or("no flow")?;
                 let info = TcpInfo::of(&connection.client);
                 let count = |end: &str, field: &str| record[end][field].as_u64().unwrap();
-                equal("payload", [count("originator", "bytes"), count("responder", "bytes")], [14_000, 26_000])?;
+                // On a slow machine some of it may be sent again.
+                let payload = [info.bytes_sent, TcpInfo::of(&connection.server).bytes_sent];
+                equal("payload", [count("originator", "bytes"), count("responder", "bytes")], payload)?;
                 let packets = [count("originator", "packets"), count("responder", "packets")];
                 equal("segments", packets, [u64::from(info.segs_out), u64::from(info.segs_in)])
             });

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use integration_tests::{prelude::*, wait::equal};
+use integration_tests::{
+    prelude::*,
+    wait::{equal, patience},
+};
 
 const COUNT: u64 = 20_000;
 const PORT: u16 = 8080;
@@ -21,11 +24,11 @@ fn connect_and_close() {
         .collect();
     for i in 0..COUNT {
         let listener = &listeners[i as usize % listeners.len()];
-        let client =
-            TcpStream::connect_timeout(&listener.local_addr().unwrap(), Duration::from_secs(5)).expect("connects");
+        let client = TcpStream::connect_timeout(&listener.local_addr().unwrap(), patience(Duration::from_secs(5)))
+            .expect("connects");
         let (mut server, _) = listener.accept().expect("accepts");
         drop(client);
-        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        server.set_read_timeout(Some(patience(Duration::from_secs(5)))).unwrap();
         assert_eq!(server.read(&mut [0]).expect("the end of the stream"), 0);
     }
 }

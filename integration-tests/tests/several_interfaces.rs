@@ -105,7 +105,9 @@ fn each_segment_is_counted_once(
         let record = agent.flows_of_port(port).pop().ok_or("no flow")?;
         let info = TcpInfo::of(&connection.client);
         let count = |end: &str, field: &str| record[end][field].as_u64().unwrap();
-        equal("payload", [count("originator", "bytes"), count("responder", "bytes")], [3_500, 6_500])?;
+        // On a slow machine some of it may be sent again.
+        let payload = [info.bytes_sent, TcpInfo::of(&connection.server).bytes_sent];
+        equal("payload", [count("originator", "bytes"), count("responder", "bytes")], payload)?;
         let segments = [u64::from(info.segs_out), u64::from(info.segs_in)];
         equal("segments", [count("originator", "packets"), count("responder", "packets")], segments)?;
         equal("role", record["role"].as_str(), Some(role))?;

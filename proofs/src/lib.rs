@@ -5,4 +5,8 @@
 //! has been run, how much of it, and what it found.
 
 pub mod amount;
+pub mod frames;
+pub mod fuzzing;
 pub mod memory;
+pub mod races;
+pub mod simulation;

@@ -54,6 +54,11 @@ impl<A: Address + Hash> MemoryTable<A> {
         self.flows.borrow().iter().for_each(|(key, flow)| show(key, flow));
     }
 
+    /// Each flow and its key at this moment.
+    pub fn entries(&self) -> Vec<(FlowKey<A>, Rc<Flow>)> {
+        self.flows.borrow().iter().map(|(key, flow)| (*key, flow.clone())).collect()
+    }
+
     /// Lets no more than this many flows in from now on.
     pub fn limit(&self, capacity: usize) {
         self.capacity.set(capacity);
@@ -87,6 +92,8 @@ impl<A: Address + Hash> Table<A> for MemoryTable<A> {
 /// Everything that a [`Host`] provides, for both families.
 pub struct Memory {
     pub now_ns: Cell<u64>,
+    /// How far the coarse clock is behind.
+    pub coarse_lag_ns: Cell<u64>,
     pub limits: Limits,
     pub flows4: MemoryTable<Ipv4>,
     pub half_open4: MemoryTable<Ipv4>,
@@ -110,6 +117,7 @@ impl Memory {
     pub fn new(now_ns: u64) -> Self {
         Self {
             now_ns: Cell::new(now_ns),
+            coarse_lag_ns: Cell::new(0),
             limits: Limits::DEFAULT,
             flows4: MemoryTable::default(),
             half_open4: MemoryTable::default(),
@@ -189,6 +197,12 @@ impl Memory {
         self.sweep_table(TableKind::FlowsIpv6, &self.flows6);
     }
 
+    /// One round over the half-open tables only, as the agent has four of between two over all.
+    pub fn sweep_half_open(&self) {
+        self.sweep_table(TableKind::HalfOpenIpv4, &self.half_open4);
+        self.sweep_table(TableKind::HalfOpenIpv6, &self.half_open6);
+    }
+
     fn sweep_table<A: Address + Hash>(&self, kind: TableKind, table: &MemoryTable<A>) {
         let now_ns = self.now_ns.get();
         table.flows.borrow_mut().retain(|key, flow| !sweep_entry(self, kind, key, flow, now_ns, &self.limits));
@@ -221,7 +235,7 @@ impl Host for Memory {
     }
 
     fn coarse_ns(&self) -> u64 {
-        self.now_ns.get()
+        self.now_ns.get() - self.coarse_lag_ns.get()
     }
 
     fn exchange_bits(&self, cell: &Cell<u64>, current: u64, new: u64) -> bool {

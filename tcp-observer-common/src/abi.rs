@@ -163,6 +163,12 @@ const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     #[test]
+    fn the_layouts_hash_is_of_more_than_the_version() {
+        let version = super::fnv1a(0xcbf2_9ce4_8422_2325, env!("CARGO_PKG_VERSION").as_bytes());
+        assert_ne!(super::LAYOUT_HASH, version);
+    }
+
+    #[test]
     fn fnv1a_gives_its_published_vectors() {
         // From the test vectors of the FNV reference (draft-eastlake-fnv).
         assert_eq!(super::fnv1a(0xcbf2_9ce4_8422_2325, b""), 0xcbf2_9ce4_8422_2325);

@@ -167,6 +167,18 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_that_talks_to_itself_is_low() {
+        assert_eq!(FlowKey::of(A, 5000, A, 5000).1, Side::Low);
+    }
+
+    #[test]
+    fn a_side_is_told_by_its_bits() {
+        for side in [Side::Low, Side::High] {
+            assert_eq!(Side::from_bits(side as u8), side);
+        }
+    }
+
+    #[test]
     fn ipv6_orders_by_the_first_word_that_differs() {
         let a: Ipv6 = [0x2001_0db8_u32.to_be(), 0, 0, 2_u32.to_be()];
         let b: Ipv6 = [0x2001_0db8_u32.to_be(), 0, 0, 0x0100_u32.to_be()];
@@ -177,6 +189,7 @@ mod tests {
     fn words_keep_the_bytes_in_network_order() {
         let words = ipv6_words("2001:db8::2".parse().unwrap());
         assert_eq!(words, [0x2001_0db8_u32.to_be(), 0, 0, 2_u32.to_be()]);
+        assert_eq!(ipv4_word(Ipv4Addr::new(192, 0, 2, 1)), A);
         assert!(ipv6_words(Ipv6Addr::LOCALHOST).is_loopback());
     }
 
@@ -186,5 +199,9 @@ mod tests {
         assert!(!A.is_loopback());
         assert!([0, 0, 0, 1_u32.to_be()].is_loopback());
         assert!(![0, 0, 0, 0_u32].is_loopback());
+        let one = 1_u32.to_be();
+        for other in [[9, 0, 0, one], [0, 9, 0, one], [0, 0, 9, one], [9, 9, 0, one], [0, 9, 9, one], [9, 9, 9, one]] {
+            assert!(!other.is_loopback(), "{other:?}");
+        }
     }
 }

@@ -118,6 +118,23 @@ mod tests {
     }
 
     #[test]
+    fn a_value_beyond_all_bounds_is_counted_in_the_last_bucket() {
+        let mut histogram = Histogram::default();
+        histogram.record(137_438_953_473);
+        assert_eq!((histogram.buckets.len(), histogram.buckets[25], histogram.count()), (26, 1, 1));
+    }
+
+    #[test]
+    fn adding_a_histogram_adds_its_values_and_their_sum() {
+        let (mut one, mut other) = (Histogram::default(), Histogram::default());
+        one.record(1_000);
+        other.record(2_000);
+        other.record(9_000);
+        one.add(&other);
+        assert_eq!((one.buckets[0], one.buckets[1], one.count(), one.sum_ns), (2, 1, 3, 12_000));
+    }
+
+    #[test]
     fn places_are_distinct_and_fill_the_array() {
         let mut seen = [false; HISTOGRAMS as usize];
         let mut take = |place: u32| assert!(!core::mem::replace(&mut seen[place as usize], true));

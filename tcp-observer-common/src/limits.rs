@@ -53,3 +53,25 @@ impl Default for Limits {
         Self::DEFAULT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each from the source that its field names, in nanoseconds, written out.
+    #[test]
+    fn the_defaults_are_linuxs_figures() {
+        let expected = Limits {
+            unanswered_syn_ns: 64_500_000_000,
+            unacked_synack_ns: 32_500_000_000,
+            unconfirmed_ns: 120_000_000_000,
+            established_ns: 432_000_000_000_000,
+            closing_ns: 130_000_000_000,
+            fin_wait_2_ns: 60_000_000_000,
+            local_time_wait_ns: 60_000_000_000,
+            remote_time_wait_ns: 60_000_000_000,
+            linger_ns: 5_000_000_000,
+        };
+        assert_eq!(Limits::default(), expected);
+    }
+}

@@ -14,13 +14,10 @@
 //! Of the two tables, handshakes in progress and unconfirmed mid-stream pick-ups live in the half-open one, so that
 //! a flood of either cannot take the room of established flows.
 //!
-//! Races, and why they are tolerable. Both directions of a flow may be on two CPUs at once. The word changes by
-//! compare-and-exchange, so each transition happens, and is counted, once. While a flow moves from one table to the
-//! other its word already says that it has left; whoever finds it so looks again in the other table, and counts
-//! `contended` if it is still not there. A segment that found the entry before and writes its half during the move
-//! is lost from that flow's packet count, no more. An ACK of all data that passes while the FIN behind that data is
-//! on another CPU sees either no FIN or the number after it. A retired entry's slot may be reused while a late segment still
-//! writes its half: that flow had ended, and the new one's count is off by one packet.
+//! Both directions of a flow may be on two CPUs at once. The word changes by compare-and-exchange, so each transition
+//! happens, and is counted, once. What a word says that was sent is written before it says so. While a flow moves from
+//! one table to the other its word already says that it has left; whoever finds it so looks again. All races and their
+//! worst outcomes are in ARCHITECTURE.md.
 
 use core::{cell::Cell, ops::Deref};
 
@@ -31,7 +28,7 @@ use crate::{
     },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
-    segment::{Segment, SegmentKind},
+    segment::{Flags, Segment, SegmentKind},
     seq::SeqNum,
     verifier::forget,
     wire::Quote,
@@ -83,6 +80,28 @@ pub trait Table<A> {
     /// When it is, or when there is no room.
     fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal>;
     fn remove(&self, key: &FlowKey<A>);
+    /// Puts a flow in the place of the one with this key, so that nobody finds none in between.
+    ///
+    /// # Errors
+    /// When it cannot; then the old one may be there or gone.
+    #[inline(always)]
+    fn replace(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
+        self.remove(key);
+        self.insert(key, flow)
+    }
+}
+
+/// What a new flow finds on its tuple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// What to note of it; [`Note::Nothing`] where there was none.
+    pub note: Note,
+    /// Whether it lies, retired, in the half-open table, where the new flow takes its place.
+    pub is_in_the_way: bool,
+}
+
+impl Predecessor {
+    const NONE: Self = Self { note: Note::Nothing, is_in_the_way: false };
 }
 
 /// The tables of one address family, and which addresses of the family are this host's own.
@@ -103,7 +122,7 @@ pub trait Family<A> {
         attempt(self, key, sighting)
     }
     /// Begins a flow with its first segment. A method likewise.
-    fn start(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Done
+    fn start(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Predecessor) -> Done
     where
         Self: Host + Sized,
         A: Address,
@@ -176,8 +195,10 @@ pub struct Transition {
 
 const _: () = assert!(size_of::<Transition>() == 32);
 
-/// How often a segment looks its flow up again, when other CPUs change it meanwhile.
-const ATTEMPTS: u32 = 4;
+/// How often a segment looks its flow up, when other CPUs change it meanwhile. Long enough for a flow to move from one
+/// table to the other, which takes several times as long as to look it up: a FIN or RST that is not taken in leaves its
+/// flow open for as long as silence may last.
+const ATTEMPTS: u32 = 32;
 
 /// Takes one segment in: one flow is updated, or the reason why none is comes back. `options` reads the segment's
 /// options, should they be asked for.
@@ -299,7 +320,9 @@ pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sigh
     let is_settled = settled.is_some();
     let done = match settled.or_else(|| host.half_open().find(key)) {
         Some(flow) => update(host, key, &flow, is_settled, sighting),
-        None => host.start(key, sighting, Note::Nothing),
+        // It may have moved from the one table to the other between the two looks.
+        None if host.flows().find(key).is_some() => Done::Again,
+        None => host.start(key, sighting, Predecessor::NONE),
     };
     if matches!(done, Done::Updated) {
         let Sighting { segment, tap, .. } = sighting;
@@ -348,12 +371,13 @@ fn update<A: Address, E: Host + Family<A>>(
     let after = match verdict.decision() {
         Decision::Accept(after) => after.with_of(Mark::Seen, from),
         Decision::Stale => {
-            // Nobody takes it for the connection's, but it was there to be seen.
-            if is_elsewhere && word.has_of(Mark::Seen, from) {
+            // Nobody takes it for the connection's, but it was there to be seen: at one hook.
+            if is_elsewhere && half.tap.get() != 0 {
                 return Done::Skipped(Skip::Stale);
             }
             host.tell(flow, segment, judged);
             half.sight(segment, now_ns);
+            half.tap.set(tap.0);
             return Done::Skipped(if matches!(note, Note::NonsenseFlags) { Skip::BadFlags } else { Skip::Stale });
         }
         Decision::Reincarnate => return reincarnate(host, key, flow, judged, is_settled, sighting),
@@ -367,8 +391,11 @@ fn update<A: Address, E: Host + Family<A>>(
     } else {
         after
     };
-    // The end of the stream before the word that says it has one: an acknowledgement of the last data, on another CPU
-    // at this moment, must not be taken for one of the FIN.
+    // Numbers before the word that says that they are there, for whoever reads them on another CPU at this moment.
+    if !word.has_of(Mark::Seen, from) {
+        half.introduce(segment, tap.0);
+    }
+    // Likewise the end of the stream: an acknowledgement of the last data must not be taken for one of the FIN.
     if matches!(kind, SegmentKind::Fin) {
         half.next_seq.set(segment.end());
     }
@@ -405,10 +432,13 @@ fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
         SegmentKind::Rst => !word.has_of(Mark::RstSent, from),
         SegmentKind::Fin => !word.has_of(Mark::FinSent, from),
         SegmentKind::Data | SegmentKind::Ack => {
-            // Until its first ACK the originator has acknowledged nothing that could be compared.
-            (matches!(word.outcome(), Outcome::InProgress) && matches!(from, Role::Originator))
-                || segment.end().after(half.next_seq.get())
-                || segment.ack.after(half.acked.get())
+            // Until its first ACK an end has acknowledged nothing that could be compared, and without the flag the
+            // field says nothing.
+            let acknowledges =
+                segment.flags.has(Flags::ACK) && (!half.has_acknowledged() || segment.ack.after(half.acked.get()));
+            // Nothing comes after a FIN.
+            let goes_on = segment.end().after(half.next_seq.get()) && !word.has_of(Mark::FinSent, from);
+            acknowledges || goes_on
         }
     }
 }
@@ -426,9 +456,14 @@ fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Fl
     }
 }
 
-/// A segment of a flow that is not known. `over` is what to note of a flow that was there before.
+/// A segment of a flow that is not known.
 #[inline(always)]
-pub fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Done {
+pub fn start<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    sighting: Sighting<'_>,
+    over: Predecessor,
+) -> Done {
     let Sighting { side, segment, tap } = sighting;
     let Some((word, note)) = begin(key, side, segment, host.keeps_all()) else {
         let is_nonsense = !segment.flags.are_plausible();
@@ -443,13 +478,15 @@ pub fn start<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighti
         return Done::Skipped(Skip::Contended);
     };
     fresh.start(word, side, segment, now_ns, tap.0);
-    let note = if matches!(over, Note::Nothing) { note } else { over };
+    let note = if matches!(over.note, Note::Nothing) { note } else { over.note };
     // Counted only once it has room.
     fresh.story.add(host, note.bit() & !Note::Nothing.bit());
     let told = Word::fresh(0).with_roles_of(word);
     let judged = Judged { word: told, from: word.role_of(side), note: Note::Nothing, next_seq: segment.seq };
     host.tell(fresh, segment, judged);
-    match host.half_open().insert(key, fresh) {
+    let table = host.half_open();
+    let put = if over.is_in_the_way { table.replace(key, fresh) } else { table.insert(key, fresh) };
+    match put {
         Ok(()) => {
             count(host, note);
             Done::Updated
@@ -484,26 +521,36 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
     sighting: Sighting<'_>,
 ) -> Done {
     let Judged { word, note, .. } = judged;
-    let mut started = Done::Updated;
-    if is_settled {
-        started = host.start(key, sighting, note);
+    let over = Predecessor { note, is_in_the_way: !is_settled };
+    if !is_settled {
+        if !host.exchange(&old.word, word, word.with(Mark::Retired)) {
+            return Done::Again;
+        }
+        if matches!(word.outcome(), Outcome::InProgress) {
+            tally::attempt(host, word, key.port(word.side_of(Role::Responder)), Outcome::Abandoned);
+        }
+        host.add(place::evictions(E::HALF_OPEN, Eviction::Reused), 1);
+        let started = host.start(key, sighting, over);
         if let Done::Skipped(_) = started {
+            host.half_open().remove(key);
+        }
+        return started;
+    }
+    let started = host.start(key, sighting, over);
+    if let Done::Skipped(_) = started {
+        return started;
+    }
+    let mut word = word;
+    if !host.exchange(&old.word, word, word.with(Mark::Retired)) {
+        // Another CPU or the sweep was faster. The new flow is there and has its segment: what is left is to take away
+        // the old one, unless somebody does.
+        word = old.word.load();
+        let is_the_same = !word.has(Mark::Retired) && word.epoch() == judged.word.epoch();
+        if !is_the_same || !host.exchange(&old.word, word, word.with(Mark::Retired)) {
             return started;
         }
     }
-    if !host.exchange(&old.word, word, word.with(Mark::Retired)) {
-        return Done::Again;
-    }
-    if matches!(word.outcome(), Outcome::InProgress) {
-        tally::attempt(host, word, key.port(word.side_of(Role::Responder)), Outcome::Abandoned);
-    }
-    let table = if is_settled { E::FLOWS } else { E::HALF_OPEN };
-    host.add(place::evictions(table, Eviction::Reused), 1);
-    if is_settled {
-        host.flows().remove(key);
-        started
-    } else {
-        host.half_open().remove(key);
-        host.start(key, sighting, note)
-    }
+    host.add(place::evictions(E::FLOWS, Eviction::Reused), 1);
+    host.flows().remove(key);
+    started
 }

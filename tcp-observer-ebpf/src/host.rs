@@ -14,7 +14,7 @@ use tcp_observer_common::{
     conn::{Flow, Judged, Note, Role, Times, Word, tell},
     counters::{PORT_SLOTS, Skip, TableKind, WORDS, tally},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
-    observer::{self, Done, Family, Host, Sighting, Tap, Transition},
+    observer::{self, Done, Family, Host, Predecessor, Sighting, Tap, Transition},
     segment::Segment,
     seq::SeqNum,
     verifier::forget,
@@ -68,7 +68,8 @@ where
     with_own_key(key, side, segment, tap, |key, sighting| observer::attempt(&Kernel::Packets, key, sighting))
 }
 
-/// [`observer::start`] for IPv4 as a function likewise. `side_and_over` is a bit for the side and above it the note.
+/// [`observer::start`] for IPv4 as a function likewise. `side_and_over` is a bit for the side, one for whether the
+/// predecessor is in the way, and above them its note.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn start_ipv4(key: *const FlowKey4, side_and_over: u64, segment: *const Segment, tap: u64) -> u64 {
@@ -83,11 +84,16 @@ extern "C" fn start_ipv6(key: *const FlowKey6, side_and_over: u64, segment: *con
 }
 
 #[inline(always)]
+fn side_and_over(side: Side, over: Predecessor) -> u64 {
+    side as u64 | u64::from(over.is_in_the_way) << 1 | (over.note as u64) << 2
+}
+
+#[inline(always)]
 fn start<A: Address>(key: *const FlowKey<A>, side_and_over: u64, segment: *const Segment, tap: u64) -> u64
 where
     Kernel: Family<A>,
 {
-    let over = Note::from_bits((side_and_over >> 1) as u8);
+    let over = Predecessor { note: Note::from_bits((side_and_over >> 2) as u8), is_in_the_way: side_and_over & 2 != 0 };
     with_own_key(key, side_and_over & 1, segment, tap, |key, sighting| {
         observer::start(&Kernel::Packets, key, sighting, over)
     })
@@ -294,8 +300,8 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
-    fn start(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Note) -> Done {
-        let side_and_over = sighting.side as u64 | (over as u64) << 1;
+    fn start(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Predecessor) -> Done {
+        let side_and_over = side_and_over(sighting.side, over);
         unpacked(start_ipv4(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
     }
 
@@ -326,8 +332,8 @@ impl Family<Ipv6> for Kernel {
     }
 
     #[inline(always)]
-    fn start(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Note) -> Done {
-        let side_and_over = sighting.side as u64 | (over as u64) << 1;
+    fn start(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Predecessor) -> Done {
+        let side_and_over = side_and_over(sighting.side, over);
         unpacked(start_ipv6(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
     }
 

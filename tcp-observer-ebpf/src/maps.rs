@@ -100,6 +100,7 @@ pub struct FlowTable<A: 'static>(pub &'static HashMap<FlowKey<A>, FlowBytes>);
 /// What `bpf_map_update_elem` answers when the key is there (asm-generic/errno-base.h).
 const EEXIST: i32 = -17;
 const BPF_NOEXIST: u64 = 1;
+const BPF_EXIST: u64 = 2;
 
 impl<A> Table<A> for FlowTable<A> {
     type Entry = &'static Flow;
@@ -120,6 +121,13 @@ impl<A> Table<A> for FlowTable<A> {
             Err(EEXIST) => Err(Refusal::Exists),
             Err(_) => Err(Refusal::Full),
         }
+    }
+
+    #[inline(always)]
+    fn replace(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
+        // SAFETY: as in `insert`.
+        let bytes = unsafe { &*(&raw const *flow).cast::<FlowBytes>() };
+        self.0.insert(key, bytes, BPF_EXIST).map_err(|_| Refusal::Full)
     }
 
     #[inline(always)]

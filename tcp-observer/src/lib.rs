@@ -4,6 +4,8 @@ pub mod agent;
 pub mod cli;
 pub mod exit;
 pub mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod kernel;
 pub mod order;
 pub mod output;

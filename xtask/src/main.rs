@@ -1,16 +1,19 @@
-//! The tasks of this repository: `cargo xtask setup|build|run|test|prove|soak`.
+//! The tasks of this repository: `cargo xtask setup|build|run|test|vm|prove|soak`.
 //!
 //! Plain cargo builds and tests everything that needs neither privilege nor a BPF toolchain. What is left is here: the
 //! kernel programs (another target, another linker), the agent with them inside, and the tests that need root.
 //! Each command first makes sure of what it needs, installs it when it can, and names what is missing when it cannot.
 
 mod build;
+mod fuzz;
+mod mutants;
 mod process;
 mod prove;
 mod run;
 mod setup;
 mod tally;
 mod test;
+mod vm;
 mod workspace;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -18,7 +21,7 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{prove::Proof, setup::Toolchain, test::Step, workspace::Workspace};
+use crate::{prove::Proof, setup::Toolchain, test::Step, vm::Kernel, workspace::Workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs and tests tcp-observer")]
@@ -48,6 +51,18 @@ enum Task {
         /// Only this step (repeatable)
         #[arg(long, value_name = "STEP")]
         only: Vec<Step>,
+    },
+    /// The kernel tests on Debian's older kernels, booted in emulation: all of them, or those named
+    Vm {
+        /// Only this kernel (repeatable)
+        #[arg(long, value_name = "VERSION")]
+        kernel: Vec<Kernel>,
+        /// Only this test binary (repeatable)
+        #[arg(long, value_name = "NAME")]
+        test: Vec<String>,
+        /// Arguments of each test binary, such as the name of a test
+        #[arg(last = true)]
+        arguments: Vec<String>,
     },
     /// The proofs at length: all of them, or those named
     Prove {
@@ -87,6 +102,7 @@ fn perform(task: Task) -> Result<ExitCode> {
             println!("{}", agent.display());
         }
         Task::Run { arguments } => match run::run(&workspace, &arguments)? {},
+        Task::Vm { kernel, test, arguments } => return Ok(vm::run(&workspace, &kernel, &test, &arguments)),
         Task::Prove { only, amount } => return Ok(prove::run(&workspace, &only, amount)),
         Task::Soak { minutes } => return Ok(prove::run(&workspace, &[Proof::Soak], Some(60 * minutes))),
         Task::Test { only } => return Ok(test::run(&workspace, &only)),

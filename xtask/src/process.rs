@@ -104,6 +104,11 @@ pub fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).chain(administration).map(|folder| folder.join(program)).find(|file| is_executable(file))
 }
 
+/// A command of administrators', which a user's `PATH` may lack.
+pub fn administrator(program: &str) -> Command {
+    Command::new(find(program).unwrap_or_else(|| program.into()))
+}
+
 fn is_executable(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 use crate::{
-    process,
+    fuzz, mutants, process,
     tally::Tally,
     test::{self, Outcome},
+    vm,
     workspace::Workspace,
 };
 
@@ -22,16 +23,30 @@ pub enum Proof {
     Oracle,
     /// The kernel programs and the core in userspace make the same of the same packets; the amount is of simulated runs
     Twin,
+    /// Laws of the state machine over scripts at random; the amount is of scripts for each
+    Laws,
+    /// Each fuzz target; the amount is of seconds
+    Fuzz,
     /// Two CPUs on the same flows; the amount is of rounds
     Races,
     /// Mixed load, counted beside the kernel; the amount is of seconds
     Soak,
+    /// All kernel tests on Debian's 6.1 and 6.12; takes no amount
+    OldKernels,
+    /// Small changes to the core, each of which a test has to notice; the amount is of changes
+    Mutants,
 }
 
 /// How a proof is run.
 enum Form {
     /// As a test of `package` that reads its amount from `PROVE_<NAME>`.
     Test { package: &'static str, test: &'static str, amount: u64 },
+    /// As the targets of `fuzz/`, each for so many seconds.
+    Fuzz { seconds: u64 },
+    /// On every other kernel there is, as it is.
+    Vm,
+    /// Of all mutations of the core.
+    Mutants,
 }
 
 /// Runs these proofs, or all; `amount` stands in for what each takes when it is run for long.
@@ -56,13 +71,19 @@ impl Proof {
             Self::Simulation => Form::Test { package: "proofs", test: "simulation", amount: 1_000_000 },
             Self::Oracle => Form::Test { package: "integration-tests", test: "oracle", amount: 50_000 },
             Self::Twin => Form::Test { package: "integration-tests", test: "twin", amount: 10_000 },
+            Self::Laws => Form::Test { package: "proofs", test: "laws", amount: 100_000 },
+            Self::Fuzz => Form::Fuzz { seconds: 600 },
             Self::Races => Form::Test { package: "integration-tests", test: "races", amount: 200 },
             Self::Soak => Form::Test { package: "integration-tests", test: "soak", amount: 600 },
+            Self::OldKernels => Form::Vm,
+            Self::Mutants => Form::Mutants,
         }
     }
 
     fn run(self, workspace: &Workspace, chosen: Option<u64>) -> Outcome {
         match self.form() {
+            Form::Fuzz { seconds } => fuzz::run(workspace, chosen.unwrap_or(seconds)),
+            Form::Vm => vm::outcome(workspace, &[], |available| vm::Suite::of(&[], &[], available)),
             Form::Test { package, test, amount } => {
                 let mut command = process::cargo();
                 command.args(["test", "--release", "--package", package, "--test", test]);
@@ -76,6 +97,7 @@ impl Proof {
                     _ => test::run_tests(command.args(["--", "--nocapture"])),
                 }
             }
+            Form::Mutants => mutants::prove(workspace, chosen),
         }
     }
 

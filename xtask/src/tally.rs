@@ -2,6 +2,9 @@
 
 use std::{fmt, ops::AddAssign};
 
+/// How a line begins by which a test says that it cannot run here (`integration_tests::kernel::has`).
+const SKIPPED: &str = "skipped: ";
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub passed: u64,
@@ -35,6 +38,40 @@ impl AddAssign for Tally {
         self.passed += passed;
         self.failed += failed;
         self.ignored += ignored;
+    }
+}
+
+/// What a whole run adds up to, told line by line.
+#[derive(Debug, Default)]
+pub struct Counting {
+    tally: Tally,
+    summaries: usize,
+    /// Tests that have said that they cannot run here, and passed as far as their binary knows: it has not summed up
+    /// yet.
+    skipped: u64,
+}
+
+impl Counting {
+    /// Takes one line of whatever was printed.
+    pub fn line(&mut self, line: &str) {
+        if line.starts_with(SKIPPED) {
+            self.skipped += 1;
+        } else if let Some(mut counts) = Tally::parse(line) {
+            let skipped = std::mem::take(&mut self.skipped).min(counts.passed);
+            counts.passed -= skipped;
+            counts.ignored += skipped;
+            self.tally += counts;
+            self.summaries += 1;
+        }
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// How many test binaries have summed up.
+    pub fn summaries(&self) -> usize {
+        self.summaries
     }
 }
 
@@ -83,6 +120,22 @@ mod tests {
         assert_eq!(sum.to_string(), "tests: 123 passed, 0 failed");
         sum += Tally { passed: 0, failed: 1, ignored: 4 };
         assert_eq!(sum.to_string(), "tests: 123 passed, 1 failed, 4 skipped");
+    }
+
+    #[test]
+    fn a_test_that_says_it_cannot_run_has_not_passed() {
+        let mut counting = Counting::default();
+        for line in [
+            "test one ... ok",
+            "skipped: two: no TCX",
+            "test two ... ok",
+            "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
+        ] {
+            counting.line(line);
+        }
+        assert_eq!(counting.tally(), Tally { passed: 4, failed: 0, ignored: 2 });
+        assert_eq!(counting.summaries(), 2);
     }
 
     #[test]

@@ -16,7 +16,8 @@ use clap::ValueEnum;
 use crate::{
     build, process,
     setup::{self, Toolchain},
-    tally::Tally,
+    tally::{Counting, Tally},
+    vm,
     workspace::Workspace,
 };
 
@@ -41,6 +42,8 @@ pub enum Step {
     Build,
     /// Tests against the running kernel, as root
     Kernel,
+    /// The kernel tests that matter most on Debian's 6.1 and 6.12
+    Vm,
 }
 
 /// What became of a step.
@@ -108,6 +111,7 @@ impl Step {
             }
             Self::Build => build::everything(workspace, true).map(drop).into(),
             Self::Kernel => kernel_tests(workspace, &mut cargo(&["test", "--package", "integration-tests"])),
+            Self::Vm => vm::outcome(workspace, &[], |_| Ok(vm::Suite::short())),
         }
     }
 
@@ -121,14 +125,14 @@ impl Step {
     }
 
     fn is_tests(self) -> bool {
-        matches!(self, Self::Unit | Self::Kernel)
+        matches!(self, Self::Unit | Self::Kernel | Self::Vm)
     }
 
     /// The steps that this one cannot do without.
     fn needs(self) -> &'static [Self] {
         match self {
             Self::Build => &[Self::Setup],
-            Self::Kernel => &[Self::Setup, Self::Build],
+            Self::Kernel | Self::Vm => &[Self::Setup, Self::Build],
             Self::Setup | Self::Fmt | Self::Clippy | Self::EbpfClippy | Self::Unit | Self::Doc => &[],
         }
     }
@@ -155,14 +159,12 @@ pub fn kernel_tests(workspace: &Workspace, command: &mut Command) -> Outcome {
 
 /// Runs `cargo test`, passes on what it prints, and counts.
 pub fn run_tests(command: &mut Command) -> Outcome {
-    let mut tally = Tally::default();
+    let mut counting = Counting::default();
     let result = stream_lines(command, |line| {
         println!("{line}");
-        if let Some(counts) = Tally::parse(line) {
-            tally += counts;
-        }
+        counting.line(line);
     });
-    Outcome { tally, error: result.err() }
+    Outcome { tally: counting.tally(), error: result.err() }
 }
 
 fn stream_lines(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<()> {

@@ -43,6 +43,11 @@ impl Workspace {
         self.ebpf_target().join(BPF_TARGET).join("release/tcp-observer-ebpf")
     }
 
+    /// Kernels and disks of virtual machines.
+    pub fn vm(&self) -> PathBuf {
+        self.root.join("target/vm")
+    }
+
     pub fn agent(&self, release: bool) -> PathBuf {
         self.target().join(if release { "release" } else { "debug" }).join("tcp-observer")
     }

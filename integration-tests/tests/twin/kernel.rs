@@ -1,14 +1,22 @@
 //! The kernel's half of the twins: the programs, loaded but attached nowhere, with an injected clock.
 
-use std::{fmt::Debug, mem, net::IpAddr};
+use std::{
+    fmt::Debug,
+    mem,
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun, TestRunOptions,
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, HashMap, Map, PerCpuArray},
     programs::{Program, SchedClassifier, Xdp},
 };
 use integration_tests::{asm::NEXT, object};
-use tcp_observer::kernel::load;
+use tcp_observer::kernel::{
+    bpf::{Plain, Table},
+    load,
+};
 use tcp_observer_common::{
     abi::{CLOCK_INJECTED, KEEPS_ALL, LAYOUT_HASH, Layout, Ports, map, program, request},
     conn::Flow,
@@ -16,9 +24,14 @@ use tcp_observer_common::{
     flow::{FlowKey4, FlowKey6},
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
+    wire::Link,
 };
 
-use crate::{Hook, state::State};
+use crate::{
+    Hook,
+    records::{AnyKey, Observer, Packet},
+    state::State,
+};
 
 /// The shared types as the words that they are made of, since maps take plain data only.
 type FlowWords = [u64; size_of::<Flow>() / 8];
@@ -111,11 +124,11 @@ impl Kernel {
         assert_eq!(&after[..result.data_size_out as usize], bytes, "the packet after {}", hook.program);
     }
 
-    /// Runs the sweep over all tables.
+    /// Runs the sweep over all tables, or the half-open ones only.
     #[track_caller]
-    pub fn sweep(&mut self) {
+    pub fn sweep(&mut self, all: bool) {
         let mut frame = [0_u8; request::BYTES];
-        frame[request::AT] = request::ALL;
+        frame[request::AT] = if all { request::ALL } else { request::HALF_OPEN };
         let program = self.program(program::SWEEP);
         let sweep: &mut SchedClassifier = program.try_into().expect("the sweep is a tc program");
         let options = TestRunOptions { data_in: Some(&frame), ..Default::default() };
@@ -206,4 +219,99 @@ fn skb_context(wire_segments: u32) -> [u8; 192] {
     let mut context = [0; 192];
     context[GSO_SEGS..GSO_SEGS + 4].copy_from_slice(&wire_segments.to_ne_bytes());
     context
+}
+
+/// One that says nothing but which interface the packet has come from.
+fn skb_context_of(interface: u32) -> [u8; 192] {
+    const IFINDEX: usize = 40;
+    let mut context = [0; 192];
+    context[IFINDEX..IFINDEX + 4].copy_from_slice(&interface.to_ne_bytes());
+    context
+}
+
+impl Observer for Kernel {
+    fn begin_anew(&mut self) {
+        Kernel::begin_anew(self, &[]);
+    }
+
+    fn set_clock(&mut self, now_ns: u64) {
+        Kernel::set_clock(self, now_ns);
+    }
+
+    /// Ethernet frames by XDP where they come from `lo`, as test runs have it, else by tc; bare IP without the Ethernet
+    /// header, unless it is too long for that.
+    fn take(&mut self, packet: &Packet) {
+        let is_long = packet.bytes.len() > Kernel::LONGEST_TC;
+        match (packet.link, packet.interface) {
+            (Link::Ethernet, 1) => self.run(program::XDP_INGRESS, &packet.bytes, 1),
+            (Link::Ethernet, interface) => self.run(program::TC_INGRESS, &packet.bytes, interface),
+            (Link::Ip, 1) if is_long => {
+                let ether_type: [u8; 2] = if packet.bytes[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+                let frame = [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1], &ether_type[..], &packet.bytes].concat();
+                self.run(program::XDP_INGRESS, &frame, 1);
+            }
+            (Link::Ip, interface) => self.run(program::TC_INGRESS_L3, &packet.bytes, interface),
+        }
+    }
+
+    fn sweep(&mut self, all: bool) {
+        Kernel::sweep(self, all);
+    }
+
+    fn flows(&self) -> Vec<(AnyKey, Flow)> {
+        let mut flows = Vec::new();
+        for name in [map::FLOWS_IPV4, map::HALF_OPEN_IPV4] {
+            let each = |key: &FlowKey4, flow: &Flow| flows.push((AnyKey::V4(*key), flow.clone()));
+            self.table::<FlowKey4>(name).for_each(each).expect("a table can be read");
+        }
+        for name in [map::FLOWS_IPV6, map::HALF_OPEN_IPV6] {
+            let each = |key: &FlowKey6, flow: &Flow| flows.push((AnyKey::V6(*key), flow.clone()));
+            self.table::<FlowKey6>(name).for_each(each).expect("a table can be read");
+        }
+        flows
+    }
+
+    fn find(&self, key: &AnyKey) -> Option<Flow> {
+        fn first<K: Plain>(kernel: &Kernel, names: [&str; 2], key: &K) -> Option<Flow> {
+            names.into_iter().find_map(|name| kernel.table::<K>(name).lookup(key).expect("a table can be read"))
+        }
+        match key {
+            AnyKey::V4(key) => first(self, [map::FLOWS_IPV4, map::HALF_OPEN_IPV4], key),
+            AnyKey::V6(key) => first(self, [map::FLOWS_IPV6, map::HALF_OPEN_IPV6], key),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        Kernel::counters(self)
+    }
+}
+
+impl Kernel {
+    /// What a test run takes: a page without room for headers by tc, and several by XDP.
+    const LONGEST_TC: usize = 3_400;
+    pub const LONGEST: usize = 60_000;
+
+    #[track_caller]
+    fn run(&mut self, name: &'static str, bytes: &[u8], interface: u32) {
+        let context = skb_context_of(interface);
+        let program = self.program(name);
+        let mut options = TestRunOptions { data_in: Some(bytes), ..Default::default() };
+        let (result, pass) = match program {
+            Program::Xdp(xdp) => (xdp.test_run(options), XDP_PASS),
+            Program::SchedClassifier(tc) => {
+                options.ctx_in = (interface > 1).then_some(&context[..]);
+                (tc.test_run(options), NEXT as u32)
+            }
+            _ => panic!("`{name}` is neither XDP nor tc"),
+        };
+        let result = result.unwrap_or_else(|error| panic!("{name} with {} bytes: {error:?}", bytes.len()));
+        assert_eq!(result.return_value, pass, "the verdict of {name} on {bytes:02x?}");
+    }
+
+    #[track_caller]
+    fn table<K: Plain>(&self, name: &str) -> Table<BorrowedFd<'_>, K, Flow> {
+        let Some(Map::HashMap(data)) = self.ebpf.map(name) else { panic!("`{name}` is no table") };
+        let (key_bytes, value_bytes) = (size_of::<K>() as u32, size_of::<Flow>() as u32);
+        Table::new(data.fd().as_fd(), name, key_bytes, value_bytes).expect("the types fit")
+    }
 }

@@ -1,8 +1,10 @@
 //! Twins: the same frames through the kernel programs (`BPF_PROG_TEST_RUN`) and through the core in userspace leave
 //! the same tables, counters and histograms, field by field. The time is injected on both sides.
 
+mod captures;
 mod hostile;
 mod kernel;
+mod records;
 mod replica;
 mod scenarios;
 mod state;
@@ -217,7 +219,7 @@ fn what_silence_ends_is_ended_alike() {
     // Past each limit in turn: linger, half open, TIME-WAIT, unconfirmed, and last the five days of established.
     for seconds in [1, 6, 33, 25, 2, 7, 60, 6, 130, 6, 6 * 86_400, 6] {
         twins.pass(seconds * 1_000_000_000);
-        twins.kernel.sweep();
+        twins.kernel.sweep(true);
         twins.replica.sweep();
         twins.assert_alike(&format!("a sweep {seconds} s later"));
     }

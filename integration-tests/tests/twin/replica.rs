@@ -3,9 +3,20 @@
 use std::{collections::BTreeMap, fmt::Debug, hash::Hash, net::IpAddr};
 
 use proofs::memory::{Memory, MemoryTable};
-use tcp_observer_common::{abi::map, counters::Counters, flow::Address, observer::Tap};
+use tcp_observer_common::{
+    abi::map,
+    conn::Flow,
+    counters::{Counters, HookDirection},
+    flow::Address,
+    observer::{Table as _, Tap},
+};
 
-use crate::{Hook, kernel::FIRST_EPHEMERAL, state::State};
+use crate::{
+    Hook,
+    kernel::FIRST_EPHEMERAL,
+    records::{AnyKey, Observer, Packet},
+    state::State,
+};
 
 /// What `BPF_PROG_TEST_RUN` says packets come from: `lo`, the first device of any namespace.
 const INTERFACE: u32 = 1;
@@ -58,6 +69,50 @@ impl Replica {
             histograms: self.memory.histograms.borrow().clone(),
             port_slots: self.memory.port_slots.borrow().to_vec(),
         }
+    }
+}
+
+impl Observer for Replica {
+    fn begin_anew(&mut self) {
+        Replica::begin_anew(self, &[]);
+    }
+
+    fn set_clock(&mut self, now_ns: u64) {
+        Replica::set_clock(self, now_ns);
+    }
+
+    fn take(&mut self, packet: &Packet) {
+        let tap = Tap::new(packet.interface, HookDirection::Ingress);
+        let _ = self.memory.take(packet.link, tap, &packet.bytes, 1);
+    }
+
+    fn sweep(&mut self, all: bool) {
+        if all { self.memory.sweep() } else { self.memory.sweep_half_open() }
+    }
+
+    fn flows(&self) -> Vec<(AnyKey, Flow)> {
+        let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
+        let mut flows = Vec::new();
+        for table in [flows4, half_open4] {
+            table.for_each(|key, flow| flows.push((AnyKey::V4(*key), flow.clone())));
+        }
+        for table in [flows6, half_open6] {
+            table.for_each(|key, flow| flows.push((AnyKey::V6(*key), flow.clone())));
+        }
+        flows
+    }
+
+    fn find(&self, key: &AnyKey) -> Option<Flow> {
+        let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
+        let found = match key {
+            AnyKey::V4(key) => flows4.find(key).or_else(|| half_open4.find(key)),
+            AnyKey::V6(key) => flows6.find(key).or_else(|| half_open6.find(key)),
+        };
+        found.map(|flow| Flow::clone(&flow))
+    }
+
+    fn counters(&self) -> Counters {
+        Replica::counters(self)
     }
 }
 

@@ -108,7 +108,7 @@ impl Flow {
         flow.times.first_ns.set(now_ns);
         flow.times.changed_ns.set(changed_ns);
         if word.phase() == Phase::HalfClosed {
-            flow.times.half_close_ns.set(changed_ns);
+            flow.times.begin_half_close(changed_ns);
         }
         flow.story.notes.set(Note::Adopted.bit());
         flow.word.0.set(word.in_epoch((now_ns >> 10) as u16).0);
@@ -181,6 +181,44 @@ mod tests {
         let both = [Some(State::TimeWait), Some(State::CloseWait)];
         let word = adopted(Sockets { originator: Side::Low, states: both }).unwrap();
         assert_eq!(states(word), (State::TimeWait, State::CloseWait));
+    }
+
+    /// RFC 9293, figure 5: which FINs have been sent when an endpoint is in a state, and who was the first.
+    #[test]
+    fn a_sockets_state_tells_who_has_closed() {
+        use State::*;
+        for (own, fins, initiator, how) in [
+            (Established, [false, false], Initiator::Nobody, How::Open),
+            (FinWait1, [true, false], Initiator::Originator, How::Fin),
+            (FinWait2, [true, false], Initiator::Originator, How::Fin),
+            (CloseWait, [false, true], Initiator::Responder, How::Fin),
+            (LastAck, [true, true], Initiator::Responder, How::Fin),
+            (Closing, [true, true], Initiator::Both, How::Simultaneous),
+            (TimeWait, [true, true], Initiator::Originator, How::Fin),
+        ] {
+            let word = adopted(Sockets { originator: Side::Low, states: [Some(own), None] }).unwrap();
+            let sent = [Role::Originator, Role::Responder].map(|role| word.has_of(Mark::FinSent, role));
+            assert_eq!((sent, word.initiator(), word.how()), (fins, initiator, how), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn a_half_close_has_lasted_since_its_socket_changed() {
+        for (own, for_ns) in [(State::FinWait2, Some(1300)), (State::CloseWait, Some(1300)), (State::Established, None)]
+        {
+            let word = adopted(Sockets { originator: Side::Low, states: [Some(own), None] }).unwrap();
+            let flow = Flow::adopted(word, 1000, 700);
+            assert_eq!(flow.times.half_closed_for_ns(word, 2000), for_ns, "{own:?}");
+            assert_eq!((flow.times.first_ns.get(), flow.times.changed_ns.get()), (1000, 700));
+        }
+    }
+
+    #[test]
+    fn adoptions_of_different_moments_have_different_epochs() {
+        let word = adopted(Sockets { originator: Side::Low, states: [Some(State::Established), None] }).unwrap();
+        let [one, other] = [1_000_000, 2_000_000].map(|now_ns| Flow::adopted(word, now_ns, 0).word.load());
+        assert_ne!(one, other);
+        assert_eq!(one.in_epoch(0), other.in_epoch(0));
     }
 
     #[test]

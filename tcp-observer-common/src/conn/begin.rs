@@ -12,9 +12,6 @@ use crate::{
     segment::{Flags, Segment, SegmentKind},
 };
 
-/// Ports below this one are servers' by custom (IANA's system ports).
-const FIRST_USER_PORT: u16 = 1024;
-
 /// The word of a flow that begins with this segment of `side` and why it does, or `None` where such a segment begins
 /// none. Its epoch is left to [`Word::in_epoch`].
 ///
@@ -54,15 +51,10 @@ pub fn begin<A: Address>(key: &FlowKey<A>, side: Side, segment: &Segment, keeps_
     })
 }
 
-/// Who a sender with `own` port is, seen mid-stream: a well-known port is a responder's, else the lower one is.
+/// Who a sender with `own` port is, seen mid-stream: the lower port is a responder's, as the well-known ones are.
 #[inline(always)]
 pub fn guessed_role(own: u16, peer: u16) -> Role {
-    match (own < FIRST_USER_PORT, peer < FIRST_USER_PORT) {
-        (true, false) => Role::Responder,
-        (false, true) => Role::Originator,
-        (true, true) | (false, false) if own < peer => Role::Responder,
-        (true, true) | (false, false) => Role::Originator,
-    }
+    if own < peer { Role::Responder } else { Role::Originator }
 }
 
 impl Flow {
@@ -92,5 +84,33 @@ impl Flow {
         half.note_window(segment);
         half.count(segment, now_ns);
         self.word.0.set(word.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{segment::Options, seq::SeqNum};
+
+    #[test]
+    fn a_flow_that_begins_leaves_nothing_of_the_one_that_was_there() {
+        let flow = Flow::default();
+        flow.times.ack_ns.set(7);
+        flow.times.half_close_ns.set(8);
+        flow.high.packets.set(9);
+        flow.story.notes.set(10);
+        let segment = Segment {
+            seq: SeqNum(1000),
+            ack: SeqNum(0),
+            payload_bytes: 0,
+            wire_segments: 1,
+            window: 512,
+            flags: Flags(Flags::SYN),
+            accurate_ecn: 0,
+            options: Options::NONE,
+        };
+        flow.start(Word::fresh(0), Side::Low, &segment, 100, 2);
+        assert_eq!((flow.times.ack_ns.get(), flow.times.half_close_ns.get(), flow.times.first_ns.get()), (0, 0, 100));
+        assert_eq!((flow.low.packets.get(), flow.high.packets.get(), flow.story.notes.get()), (1, 0, 0));
     }
 }

@@ -211,7 +211,7 @@ impl Half {
 
     /// Whether [`Self::acked`] says something.
     #[inline(always)]
-    pub(super) fn has_acknowledged(&self) -> bool {
+    pub(crate) fn has_acknowledged(&self) -> bool {
         self.options.get() & HAS_ACKNOWLEDGED != 0
     }
 
@@ -267,6 +267,10 @@ impl Half {
         let kind = segment.kind();
         let is_first = !before.has_of(Mark::Seen, role);
         let in_handshake = matches!(before.outcome(), Outcome::InProgress);
+        // What was not sent is acknowledged by another connection's segment that comes late (RFC 9293, 3.10.7.4, fifth
+        // check), unless it was sent and not seen.
+        let peer_is_known = before.has_of(Mark::Seen, role.opposite()) && !before.has(Mark::MayLack);
+        let acks_what_was_sent = !peer_is_known || !segment.ack.after(peer.next_seq.get());
         if is_first {
             self.begin(segment);
         }
@@ -276,17 +280,21 @@ impl Half {
                 self.note_syn(segment, kind, is_first || !before.has_of(Mark::IsnSeen, role));
             }
             SegmentKind::Syn | SegmentKind::SynAck => {}
-            SegmentKind::Fin if !before.has_of(Mark::FinSent, role) => {
+            // One that is taken again ends where the first did.
+            SegmentKind::Fin => {
                 if !is_first && segment.seq.after(next_seq) {
                     self.gap_end.set(segment.seq);
                 }
                 // The end of the stream, whatever was sent ahead of it.
                 self.next_seq.set(segment.end());
-                self.acknowledge(segment, is_first || in_handshake);
+                if acks_what_was_sent {
+                    self.acknowledge(segment, is_first || in_handshake);
+                }
             }
-            // Nothing comes after a FIN, and a RST's number is not the stream's.
+            // A RST's number is not the stream's.
             SegmentKind::Rst => {}
-            SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
+            SegmentKind::Data | SegmentKind::Ack => {
+                // Nothing comes after a FIN.
                 if !is_first && !before.has_of(Mark::FinSent, role) {
                     // Data on the SYN that its answer did not acknowledge was not taken: the stream begins again there.
                     if in_handshake && segment.seq.before(next_seq) && segment.seq == peer.acked.get() {
@@ -299,7 +307,9 @@ impl Half {
                         self.next_seq.set(segment.end());
                     }
                 }
-                self.acknowledge(segment, is_first || in_handshake);
+                if acks_what_was_sent {
+                    self.acknowledge(segment, is_first || in_handshake);
+                }
             }
         }
         let note = Note::from_bits(forget(note as u64) as u8);
@@ -337,6 +347,18 @@ impl Half {
         self.isn.set(segment.seq);
         self.gap_end.set(segment.seq);
         self.next_seq.set(segment.end());
+    }
+
+    /// What its peer's segments are held against, before the flow's word says that it was seen. Until then nobody reads
+    /// any of it.
+    #[inline(always)]
+    pub fn introduce(&self, segment: &Segment, tap: u32) {
+        self.tap.set(tap);
+        self.begin(segment);
+        self.max_window.set(segment.window);
+        if segment.flags.has(Flags::ACK) {
+            self.acknowledge(segment, true);
+        }
     }
 
     #[inline(always)]

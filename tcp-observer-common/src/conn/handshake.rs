@@ -55,6 +55,8 @@ pub(super) fn on_syn(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         };
     }
     match from {
+        // Known from the socket table, and it has sent its FIN: there is no way back.
+        Role::Responder if word.has_of(Mark::FinSent, from) => Verdict::stale(Note::SynInConnection),
         // The responder has acknowledged the SYN before, apart from its own: the originator, which now has both, is
         // done (RFC 9293, 3.10.7.3: "if SND.UNA > ISS, change the connection state to ESTABLISHED").
         Role::Responder if word.has_of(Mark::Seen, Role::Responder) => Verdict::accept(
@@ -94,10 +96,10 @@ pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'
         return Verdict::stale(Note::WrongSynAck);
     }
     match (from, own, peer) {
-        (_, State::SynReceived, State::SynReceived) => completed_for(word, from.opposite(), Note::Nothing),
+        (_, State::SynReceived, State::SynReceived) => completed_for(word, from.opposite(), sent, Note::Nothing),
         // The second SYN-ACK of a simultaneous open.
         (_, State::SynReceived | State::Established, State::SynReceived | State::Established) => {
-            completed_for(word, from.opposite(), Note::SynAckRepeated)
+            completed_for(word, from.opposite(), sent, Note::SynAckRepeated)
         }
         (Role::Responder, State::Listen | State::Unknown, _) => Verdict::accept(
             word.with_state(Role::Responder, State::SynReceived).with_of(Mark::IsnSeen, Role::Responder),
@@ -152,7 +154,7 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
             match word.state(Role::Originator) {
                 _ if !in_order || !acknowledges(word, from, segment, sent) => Verdict::stale(Note::WrongAck),
                 // In a simultaneous open its own SYN is still to be acknowledged.
-                State::SynReceived => completed_for(word, Role::Responder, Note::Nothing),
+                State::SynReceived => completed_for(word, Role::Responder, sent, Note::Nothing),
                 // Likewise, and it has closed already.
                 _ if word.has_of(Mark::FinSent, Role::Originator) => Verdict::accept(word, Note::Nothing),
                 _ => {
@@ -180,7 +182,7 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         // Data right behind the SYN-ACK, before the ACK was seen; or the ACK that ends a simultaneous open.
         Role::Responder if word.has_of(Mark::IsnSeen, from) && acknowledges(word, from, segment, sent) => {
             match word.state(Role::Originator) {
-                State::SynReceived => completed_for(word, Role::Originator, Note::Nothing),
+                State::SynReceived => completed_for(word, Role::Originator, sent, Note::Nothing),
                 _ if word.has_of(Mark::FinSent, Role::Originator) => {
                     Verdict::accept(established(word), Note::Completed)
                 }
@@ -209,7 +211,9 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
             }
         }
         // Its SYN-ACK was sent before anybody looked.
-        Role::Responder if matches!(word.state(Role::Responder), State::SynReceived) => {
+        Role::Responder
+            if matches!(word.state(Role::Responder), State::SynReceived) && !word.has_of(Mark::IsnSeen, from) =>
+        {
             Verdict::accept(word, Note::Nothing)
         }
         // An ACK instead of a SYN-ACK is a challenge: the responder holds another connection on this tuple
@@ -218,23 +222,32 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
     }
 }
 
-/// In a simultaneous open: this endpoint's SYN is acknowledged. Once both are, the handshake is complete.
+/// In a simultaneous open: the SYN of this endpoint, the segment's receiver, is acknowledged. Once both are, the
+/// handshake is complete.
 #[inline(always)]
-fn completed_for(word: Word, role: Role, otherwise: Note) -> Verdict {
-    let word = word.with_state(role, State::Established);
-    match word.state(role.opposite()) {
-        State::Established => Verdict::accept(established(word), Note::Completed),
-        _ => Verdict::accept(word, otherwise),
+fn completed_for(word: Word, role: Role, sent: &Sent<'_>, otherwise: Note) -> Verdict {
+    let word = word.with_state(role, opened(word.state(role)));
+    let is_complete = match word.state(role.opposite()) {
+        State::Unknown | State::Listen | State::SynSent | State::SynReceived => false,
+        State::Established => true,
+        // It has closed early, and its state says no more of its SYN.
+        _ => sent.receiver.has_acknowledged() && sent.receiver.acked.get().after(sent.sender.isn.get()),
+    };
+    if is_complete { Verdict::accept(established(word), Note::Completed) } else { Verdict::accept(word, otherwise) }
+}
+
+/// The state after the handshake. An end that has closed before it was over has gone beyond.
+#[inline(always)]
+fn opened(state: State) -> State {
+    match state {
+        State::Unknown | State::Listen | State::SynSent | State::SynReceived => State::Established,
+        beyond => beyond,
     }
 }
 
-/// The word after the handshake. An end that has closed before it was over has gone beyond.
+/// The word after the handshake.
 #[inline(always)]
 fn established(word: Word) -> Word {
-    let opened = |state| match state {
-        State::Unknown | State::Listen | State::SynSent | State::SynReceived => State::Established,
-        beyond => beyond,
-    };
     word.with_state(Role::Originator, opened(word.state(Role::Originator)))
         .with_state(Role::Responder, opened(word.state(Role::Responder)))
         .with_outcome(Outcome::Completed)

@@ -161,16 +161,17 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
         (SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack, Outcome::InProgress) => {
             let handshake = handshake::on_ack(word, from, segment, sent);
             match handshake.decision() {
+                // An attempt that its FIN has given up is over.
+                Decision::Accept(word) if matches!(word.outcome(), Outcome::Abandoned) => handshake,
                 // The segment that completes the handshake may carry a FIN as well, or acknowledge one.
                 Decision::Accept(word)
-                    if (segment.flags.has(Flags::FIN) || word.has_of(Mark::FinSent, from.opposite()))
-                        && !matches!(word.outcome(), Outcome::Abandoned) =>
+                    if segment.flags.has(Flags::FIN) || word.has_of(Mark::FinSent, from.opposite()) =>
                 {
                     let closing = teardown::on_ack(word, from, segment, sent);
                     match (closing.decision(), handshake.note()) {
-                        (Decision::Accept(word), Note::Nothing) => Verdict::accept(word, closing.note()),
+                        // A FIN that does not fit is dropped with its acknowledgement (RFC 9293, 3.10.7.4).
+                        (Decision::Stale | Decision::Reincarnate, _) | (_, Note::Nothing) => closing,
                         (Decision::Accept(word), note) => Verdict::accept(word, note),
-                        (Decision::Stale | Decision::Reincarnate, _) => handshake,
                     }
                 }
                 Decision::Accept(word) if matches!(handshake.note(), Note::Nothing) => {

@@ -34,7 +34,8 @@ pub(super) fn in_handshake(word: Word, from: Role, segment: &Segment, sent: &Sen
             }
             Outcome::Refused
         }
-        Role::Responder if acknowledges || in_place => Outcome::Reset,
+        // One that has both SYNs, as in a simultaneous open, goes by the number (RFC 9293, 3.10.7.4).
+        Role::Responder if in_place || acknowledges && word.state(Role::Originator) == State::SynSent => Outcome::Reset,
         Role::Originator if in_place && peer_spoke => Outcome::Reset,
         // With the SYN's own number it answers a SYN-ACK of some other attempt.
         Role::Originator if in_place && segment.seq != sent.sender.isn.get() => Outcome::Abandoned,

@@ -1,8 +1,8 @@
 //! Transitions after the handshake: acknowledgements and FINs
 //! (<https://www.rfc-editor.org/rfc/rfc9293#section-3.6>).
 //!
-//! A FIN that follows what was already seen counts as received when it passes; one beyond a gap only when its
-//! receiver acknowledges it.
+//! A FIN that follows what was already seen, or what its receiver has acknowledged, counts as received when it passes; one
+//! beyond a gap only when its receiver acknowledges it.
 
 use super::{
     living,
@@ -49,22 +49,35 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
 fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin: bool, peer_waits: bool) -> Verdict {
     let sender_seen = word.has_of(Mark::Seen, from);
     let expected_next = sent.sender.next_seq.get();
+    // The receiver has said that it has all that lies before.
+    let nothing_lacks = sent.receiver.has_acknowledged() && !segment.seq.after(sent.receiver.acked.get());
     if word.has_of(Mark::FinSent, from) {
         // A repetition ends at the same number; there is no second end.
-        return match segment.end() == expected_next || !sender_seen {
-            false => Verdict::stale(Note::SecondFin),
-            true if sent.doubles_fin() => Verdict::accept(word, Note::FramesDoubled),
-            true if peer_waits => Verdict::accept(word, Note::LastAckLost),
-            true => Verdict::accept(word, Note::FinRepeated),
+        if segment.end() != expected_next && sender_seen {
+            return Verdict::stale(Note::SecondFin);
+        }
+        // What was missing before the FIN has come meanwhile, or comes with it.
+        let peer = word.state(from.opposite());
+        let peer = if nothing_lacks { peer.fin_received() } else { peer };
+        let note = if sent.doubles_fin() {
+            Note::FramesDoubled
+        } else if peer_waits {
+            Note::LastAckLost
+        } else {
+            Note::FinRepeated
         };
+        return Verdict::accept(word.with_state(from.opposite(), peer), note);
     }
     let is_filtered = word.has(Mark::MayLack) && sent.sender.is_bare() && sent.receiver.is_bare();
     // Whatever lies before it has passed here as well, and nothing is known to be missing.
     let in_order = !sender_seen
         || is_filtered
+        || nothing_lacks
         || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next)
             && !sent.sender.has_gap(sent.receiver);
-    if !is_filtered && !is_in_window(word, from, segment.end(), sent) {
+    // The FIN's own number may lie at the window's edge: senders that have filled the window add it to the last data
+    // (4.4BSD, smoltcp), and receivers take it. Or it is acknowledged already: by an ACK that has overtaken it here.
+    if !is_filtered && !is_within(word, from, segment.end(), sent, 1) {
         return Verdict::stale(Note::FinOutOfWindow);
     }
     // "If the ACK acks something not yet sent, then send an ACK, drop the segment" (RFC 9293, 3.10.7.4, fifth check).
@@ -85,7 +98,8 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     let crossed = own == State::Closing || own == State::FinWait1 && word.has_of(Mark::FinSent, from.opposite());
     let (initiator, how) = match word.initiator() {
         _ if crossed => (Initiator::Both, How::Simultaneous),
-        Initiator::Nobody => (Initiator::of(from), How::Fin),
+        // What silence has ended before, no FIN ends again.
+        Initiator::Nobody if matches!(word.how(), How::Open) => (Initiator::of(from), How::Fin),
         begun => (begun, word.how()),
     };
     let word = word.with_state(from, own).with_of(Mark::FinSent, from).with_close(initiator, how).forgotten();
@@ -103,6 +117,12 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
 /// window that it has advertised, as far as either was seen.
 #[inline(always)]
 pub(super) fn is_in_window(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>) -> bool {
+    is_within(word, from, end, sent, 0)
+}
+
+/// The same for a window that is wider by so many numbers.
+#[inline(always)]
+fn is_within(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>, wider: u32) -> bool {
     if !word.has_of(Mark::Seen, from.opposite()) {
         return true;
     }
@@ -113,7 +133,7 @@ pub(super) fn is_in_window(word: Word, from: Role, end: SeqNum, sent: &Sent<'_>)
         (false, false) => return true,
     };
     let window = u32::from(sent.receiver.max_window.get()) << window_shift(word, sent);
-    end.within(acked, acked.plus(window))
+    end.within(acked, acked.plus(window + wider))
 }
 
 /// The shift of the receiver's window: what its SYN said if both SYNs offered one

@@ -18,11 +18,14 @@ pub struct Times {
     pub ack_ns: Cell<u64>,
     /// The last change of an endpoint's state, or the last restart of a TIME-WAIT timer.
     pub changed_ns: Cell<u64>,
-    /// While the flow is half-closed, when that began; afterwards, how long it lasted.
+    /// While the flow is half-closed, when that began, with [`BEGAN`]; afterwards, how long it lasted.
     pub half_close_ns: Cell<u64>,
 }
 
 const _: () = assert!(size_of::<Times>() == 48);
+
+/// Tells a moment from a length of time: one CPU may write when a half-close began after another one has ended it.
+const BEGAN: u64 = 1 << 63;
 
 impl Times {
     #[inline(always)]
@@ -59,16 +62,31 @@ impl Times {
         }
         self.changed_ns.set(now_ns);
         if half_closed(after) && !half_closed(before) {
-            self.half_close_ns.set(now_ns);
+            self.begin_half_close(now_ns);
         }
         self.end_half_close(before, after, now_ns);
+    }
+
+    /// Notes when a half-close began.
+    #[inline(always)]
+    pub(crate) fn begin_half_close(&self, now_ns: u64) {
+        self.half_close_ns.set(now_ns | BEGAN);
+    }
+
+    /// How long a half-close lasted that is over; zero where its beginning was not yet written.
+    #[inline(always)]
+    pub(crate) fn half_close_lasted_ns(&self) -> u64 {
+        let lasted_ns = self.half_close_ns.get();
+        if lasted_ns & BEGAN == 0 { lasted_ns } else { 0 }
     }
 
     /// Notes how long a half-close lasted, where a transition or silence has ended it.
     #[inline(always)]
     pub(crate) fn end_half_close(&self, before: Word, after: Word, now_ns: u64) {
         if half_closed(before) && !half_closed(after) {
-            self.half_close_ns.set(now_ns.saturating_sub(self.half_close_ns.get()));
+            let began_ns = self.half_close_ns.get();
+            let lasted_ns = if began_ns & BEGAN == 0 { 0 } else { now_ns.saturating_sub(began_ns & !BEGAN) };
+            self.half_close_ns.set(lasted_ns);
         }
     }
 
@@ -93,7 +111,7 @@ impl Times {
     pub fn half_closed_for_ns(&self, word: Word, now_ns: u64) -> Option<u64> {
         match self.half_close_ns.get() {
             0 => None,
-            began_ns if half_closed(word) => Some(now_ns.saturating_sub(began_ns)),
+            began_ns if began_ns & BEGAN != 0 => half_closed(word).then(|| now_ns.saturating_sub(began_ns & !BEGAN)),
             lasted_ns => Some(lasted_ns),
         }
     }

@@ -158,6 +158,12 @@ impl Word {
         Self(self.0 & ((1 << EPOCH_SHIFT) - 1) | (epoch as u64) << EPOCH_SHIFT)
     }
 
+    /// Tells incarnations in one slot apart.
+    #[inline(always)]
+    pub const fn epoch(self) -> u16 {
+        (self.0 >> EPOCH_SHIFT) as u16
+    }
+
     #[inline(always)]
     const fn field(self, (shift, mask): (u32, u64)) -> u8 {
         (self.0 >> shift & mask) as u8
@@ -190,7 +196,7 @@ impl Word {
     /// Both states at once, for telling whether either has changed.
     #[inline(always)]
     pub const fn states(self) -> u8 {
-        (self.0 & 0xff) as u8
+        self.0 as u8
     }
 
     /// How the handshake ended, or that it has not.
@@ -396,6 +402,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_said_twice_stays_said() {
+        let word = Word::fresh(3).with(Mark::Retired).with_of(Mark::Local, Role::Responder);
+        assert_eq!(word.with(Mark::Retired).with_of(Mark::Local, Role::Responder), word);
+        let turned = Word::fresh(0).with(Mark::OriginatorIsHigh);
+        assert_eq!(turned.with_roles_of(turned), turned);
+        assert_eq!(Word::fresh(0).with_roles_of(turned.with(Mark::Retired)), turned);
+    }
+
+    #[test]
+    fn another_epoch_changes_nothing_else() {
+        let word = Word::fresh(1).with_state(Role::Responder, State::Closed).with(Mark::MayLack);
+        assert_eq!(word.in_epoch(0xfffe).0, word.0 - (1 << 48) + (0xfffe << 48));
     }
 
     #[test]

@@ -206,6 +206,12 @@ mod tests {
     }
 
     #[test]
+    fn eight_ports_have_a_slot_and_all_others_share_the_ninth() {
+        assert_eq!((PORT_LABELS, Counters::ZERO.attempts.len()), (9, 9));
+        assert_eq!(WORDS * 8, size_of::<Counters>());
+    }
+
+    #[test]
     fn the_actor_is_local_where_its_address_is() {
         assert_eq!(ended_by(Initiator::Originator, Locality::Client), Endedness::Local);
         assert_eq!(ended_by(Initiator::Responder, Locality::Client), Endedness::Remote);

@@ -22,7 +22,7 @@ pub fn transition<H: Host>(host: &H, transition: Transition, times: &Times) {
         _ => {}
     }
     if matches!(before.phase(), Phase::HalfClosed) && !matches!(after.phase(), Phase::HalfClosed) {
-        host.record(half_close(after.locality()), times.half_close_ns.get());
+        host.record(half_close(after.locality()), times.half_close_lasted_ns());
     }
     let (before, after) = (before.forgotten(), after.forgotten());
     if matches!(before.outcome(), Outcome::InProgress) {

@@ -26,6 +26,37 @@ fn an_ack_with_a_wrong_number_does_not_complete_the_handshake() {
     talk.expect(Established, Established);
 }
 
+/// RFC 9293, 3.10.7.4: an acknowledgement of what was not sent is answered and dropped, and its FIN with it; only a
+/// capture of nothing but SYNs and FINs says less than what was sent.
+#[test]
+fn an_acknowledgement_beyond_what_was_sent_does_not_complete_the_handshake() {
+    for talk in [Talk::new(), Talk::keeping_all()] {
+        let (client, server) = talk.peers();
+        client.syn(1000);
+        server.syn_ack(5000, 1001);
+        client.skipped(Stale).ack(1001, 5501);
+        talk.expect(SynSent, SynReceived);
+    }
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    client.skipped(Stale).fin(1001, 5501);
+    talk.expect(SynSent, SynReceived);
+}
+
+#[test]
+fn an_ack_out_of_place_does_not_say_that_the_syn_ack_went_another_way() {
+    let talk = Talk::new();
+    let (client, _) = talk.peers();
+    client.syn(1000);
+    client.skipped(Stale).ack(1000, 5001);
+    client.skipped(Stale).ack(1002, 5001);
+    talk.expect_outcome(Outcome::InProgress);
+    client.ack(1001, 5001);
+    talk.expect_outcome(Outcome::NotSeen);
+}
+
 #[test]
 fn a_syn_ack_of_another_syn_is_stale() {
     let talk = Talk::new();
@@ -160,6 +191,18 @@ fn what_trails_a_refused_attempt_is_stale() {
 }
 
 /// The agent learns of a new address some milliseconds after it is used.
+#[test]
+fn an_address_that_becomes_local_after_the_handshake_changes_no_flow() {
+    let mut talk = Talk::new();
+    talk.memory.local4.clear();
+    talk.open();
+    assert_eq!(talk.word().locality(), Locality::Forwarded);
+    talk.memory.local4.push(CLIENT_ADDR);
+    let (client, _) = talk.peers();
+    client.via(2).fin(1001, 5001);
+    assert_eq!(talk.word().locality(), Locality::Forwarded);
+}
+
 #[test]
 fn an_address_that_becomes_local_during_the_handshake_is_local_afterwards() {
     let mut talk = Talk::new();

@@ -38,6 +38,19 @@ fn four_segments_close_both_ends() {
     assert_eq!(talk.all_closes(), 1);
 }
 
+/// As two CPUs, or a network card with several queues, may show them.
+#[test]
+fn a_fin_that_its_acknowledgement_has_overtaken_is_taken_nevertheless() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    server.ack(5001, 1002);
+    client.fin(1001, 5001);
+    talk.expect(FinWait1, CloseWait);
+    server.ack(5001, 1002);
+    talk.expect(FinWait2, CloseWait);
+}
+
 #[test]
 fn three_segments_close_both_ends_when_the_second_fin_carries_the_acknowledgement() {
     let talk = Talk::new();
@@ -121,6 +134,32 @@ fn a_responder_that_closes_before_the_last_ack_is_seen_is_in_fin_wait_1() {
 }
 
 #[test]
+fn a_second_end_before_the_last_ack_is_seen_does_not_move_the_first() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    server.fin(5001, 1001);
+    server.skipped(Stale).fin(6000, 1001);
+    assert_eq!(server.half().next_seq.get(), SeqNum(5002));
+    client.ack(1001, 5002);
+    talk.expect(CloseWait, FinWait2);
+}
+
+/// RFC 9293, 3.10.7.4: "first, check sequence number"; what is not acceptable is dropped, ACK and FIN.
+#[test]
+fn a_fin_out_of_the_window_does_not_complete_the_handshake() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    client.skipped(Stale).fin(1002 + 65535, 5001);
+    talk.expect(SynSent, SynReceived);
+    client.fin(1001 + 65535, 5001);
+    talk.expect(FinWait1, Established);
+}
+
+#[test]
 fn either_end_of_a_simultaneous_open_may_close_before_it_is_over() {
     for first_closes in [true, false] {
         let talk = Talk::new();
@@ -174,6 +213,22 @@ fn a_fin_beyond_a_gap_is_received_only_when_it_is_acknowledged() {
     server.ack(5001, 1101);
     talk.expect(FinWait1, Established);
     server.ack(5001, 1102);
+    talk.expect(FinWait2, CloseWait);
+}
+
+/// Sent after the FIN, an ACK has the number after it; the FIN was lost, or was overtaken.
+#[test]
+fn a_fin_that_its_own_ends_ack_has_overtaken_is_received_when_it_passes() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.data(1001, 5001, 100);
+    server.data(5001, 1101, 300);
+    client.ack(1102, 5301);
+    talk.expect(Established, Established);
+    client.fin(1101, 5301);
+    talk.expect(FinWait1, CloseWait);
+    server.ack(5301, 1102);
     talk.expect(FinWait2, CloseWait);
 }
 
@@ -231,13 +286,56 @@ fn a_fin_out_of_the_receivers_window_is_stale() {
     talk.open();
     client.data(1001, 5001, 100);
     server.ack(5001, 1101);
-    // Acknowledged up to 1101, window 65535 unscaled: the last number that fits is 66635.
-    client.skipped(Stale).fin(66636, 5001);
+    // Acknowledged up to 1101, window 65535 unscaled: data up to 66635 fits, and the FIN right behind it.
+    client.skipped(Stale).fin(66637, 5001);
     client.skipped(Stale).fin(1050, 5001);
     client.skipped(Stale).fin(1101_u32.wrapping_sub(1 << 30), 5001);
     talk.expect(Established, Established);
-    client.fin(66635, 5001);
+    client.fin(66636, 5001);
     talk.expect(FinWait1, Established);
+}
+
+/// 4.4BSD and smoltcp send it so, and take it.
+#[test]
+fn a_fin_behind_data_that_fills_the_window_counts() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.window(100).syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    client.fin_data(1001, 5001, 100);
+    talk.expect(FinWait1, CloseWait);
+    server.ack(5001, 1102);
+    talk.expect(FinWait2, CloseWait);
+}
+
+/// The receiver has the data by then; the FIN is the first thing that passes behind it in order.
+#[test]
+fn a_fin_that_comes_again_once_nothing_is_missing_is_received() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.fin(1101, 5001);
+    talk.expect(FinWait1, Established);
+    client.data(1001, 5001, 100);
+    server.ack(5001, 1101);
+    talk.expect(FinWait1, Established);
+    talk.wait(300_000_000);
+    client.fin(1101, 5001);
+    talk.expect(FinWait1, CloseWait);
+}
+
+/// It was delayed on its way; what it acknowledges was never sent in this connection.
+#[test]
+fn an_acknowledgement_of_what_was_not_sent_does_not_stand_in_a_rsts_way() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.data(1001, 5001, 100);
+    server.ack(5001, 1101);
+    server.data(4000, 900_000_000, 10);
+    client.rst(1101);
+    talk.expect(Closed, Closed);
 }
 
 #[test]
@@ -250,16 +348,52 @@ fn the_window_is_scaled_when_both_syns_offered_it() {
         let server = server.window(100);
         server_shift.map_or(server, |shift| server.shift(shift)).syn_ack(5000, 1001);
         client.ack(1001, 5001);
-        // 12800 numbers fit into a window of 100 shifted by seven, and 100 otherwise.
+        // 12800 numbers and a FIN fit into a window of 100 shifted by seven, and 100 otherwise.
         if fits {
-            client.skipped(Stale).fin(1001 + 12800, 5001);
-            client.fin(1000 + 12800, 5001);
+            client.skipped(Stale).fin(1002 + 12800, 5001);
+            client.fin(1001 + 12800, 5001);
         } else {
-            client.skipped(Stale).fin(1101, 5001);
-            client.fin(1100, 5001);
+            client.skipped(Stale).fin(1102, 5001);
+            client.fin(1101, 5001);
         }
         talk.expect(FinWait1, Established);
     }
+}
+
+/// Only a capture without any data may be one of nothing but SYNs and FINs.
+#[test]
+fn in_a_capture_of_data_a_fin_out_of_the_receivers_window_is_stale_as_well() {
+    let talk = Talk::keeping_all();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.data(1001, 5001, 100);
+    server.ack(5001, 1101);
+    client.skipped(Stale).fin(66637, 5001);
+    talk.expect(Established, Established);
+}
+
+#[test]
+fn where_one_syn_was_not_seen_the_window_may_be_scaled() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    server.window(100).syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    client.fin(1001 + 12800, 5001);
+    talk.expect(FinWait1, Established);
+}
+
+/// RFC 7323, section 2.3: 14 is the largest shift, and a lawful one.
+#[test]
+fn the_window_may_be_shifted_by_fourteen() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.shift(14).syn(1000);
+    let server = server.window(1);
+    server.shift(14).syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    client.skipped(Stale).fin(1002 + 16384, 5001);
+    client.fin(1001 + 16384, 5001);
+    talk.expect(FinWait1, Established);
 }
 
 // ---- Both at once (RFC 9293, figure 13) ----

@@ -210,6 +210,12 @@ fn a_rst_has_a_letter_for_each_number_and_none_for_its_data() {
 fn flags_that_no_tcp_sends_have_letters_of_their_own() {
     expect(&opened(&[client(FIN | RST | ACK, 1001, 5001, 0)]), "ShAI", 7 | 16 | 32);
     expect(&opened(&[server(SYN | FIN | RST, 5001, 0, 0)]), "ShAi", 7 | 32);
+    // Its sender has no connection any more whose window could be closed.
+    expect(
+        &opened(&[server(FIN | RST | ACK, 5001, 1001, 0), closed(server(ACK, 5002, 1001, 0))]),
+        "ShAia",
+        7 | 16 | 32,
+    );
     // The FIN takes a number, so that the segment's data is new.
     expect(&opened(&[server(FIN | RST | ACK, 5001, 1001, 3)]), "ShAi", 7 | 8 | 16 | 32);
     expect(&[client(FIN | RST, 1001, 0, 3)], "I", 32);
@@ -244,6 +250,17 @@ fn twenty_four_letters_are_kept() {
     let rest = [server(FIN_ACK, 5001, 1001, 0), client(FIN_ACK, 1001, 5001, 0), server(RST, 5002, 0, 0)];
     let (history, _) = told(&opened(&[resets, rest.to_vec()].concat()));
     assert_eq!(history, format!("ShA{}fFr", "R".repeat(14)));
+}
+
+#[test]
+fn repetitions_leave_room_for_what_comes_first_and_that_for_the_ends() {
+    let resets: Vec<Sent> = (0..100).map(|round| client(RST, 2000 + round, 0, 0)).collect();
+    // Three letters that come first fill twenty places; the fourth has none.
+    let firsts = [server(ACK, 5001, 1001, 10), server(ACK, 5011, 1001, 0), client(ACK, 1001, 5001, 10)];
+    let late = client(SYN | FIN, 1001, 0, 0);
+    let ends = [server(FIN_ACK, 5011, 1001, 0), client(FIN_ACK, 1011, 5001, 0), server(RST, 5012, 0, 0)];
+    let (history, _) = told(&opened(&[&resets[..], &firsts, &[late], &ends].concat()));
+    assert_eq!(history, format!("ShA{}daDfFr", "R".repeat(14)));
 }
 
 fn without_syn() -> impl Strategy<Value = Sent> {

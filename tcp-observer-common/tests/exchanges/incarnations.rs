@@ -121,6 +121,18 @@ fn after_a_refusal_the_next_attempt_is_an_attempt_of_its_own() {
     }
 }
 
+/// A CPU that still has the word of the one before must not exchange it for one of the next.
+#[test]
+fn incarnations_that_are_not_of_the_same_moment_have_another_epoch() {
+    let talk = Talk::new();
+    let (client, _) = talk.peers();
+    client.syn(1000);
+    let before = talk.word();
+    talk.wait(MILLISECOND);
+    client.syn(90_000);
+    assert_ne!(talk.word().0 >> 48, before.0 >> 48);
+}
+
 #[test]
 fn a_stale_syn_after_the_talk_is_over_ends_as_a_reset_attempt() {
     let talk = Talk::new();

@@ -140,6 +140,13 @@ fn a_heartbeat_may_tremble_by_a_tenth() {
     assert_eq!(talk.peers().0.half().heartbeat_ns(), Some(10 * SECOND));
 }
 
+/// The longest period that can be kept is 655.35 s.
+#[test]
+fn a_heartbeat_beyond_eleven_minutes_has_the_longest_period() {
+    let talk = beats(&[700 * SECOND; 4]);
+    assert_eq!(talk.peers().0.half().heartbeat_ns(), Some(655_350 * MILLISECOND));
+}
+
 #[test]
 fn irregular_data_is_no_heartbeat() {
     let talk = beats(&[5, 9, 3, 20, 4, 31, 2].map(|seconds| seconds * SECOND));
@@ -227,6 +234,20 @@ fn a_window_probe_may_be_one_byte_of_new_data() {
     talk.expect_notes([Note::ZeroWindow, Note::WindowProbe]);
 }
 
+/// Sent before the FIN, it has the number of the FIN, as a probe of a closed end has.
+#[test]
+fn an_ack_that_its_ends_fin_has_overtaken_looks_like_a_keepalive() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.fin(1001, 5001);
+    server.ack(5001, 1002);
+    assert_eq!(talk.noted(Note::Keepalive), 0);
+    client.ack(1001, 5001);
+    assert_eq!(talk.noted(Note::Keepalive), 1);
+    talk.expect(FinWait2, CloseWait);
+}
+
 // ---- Repetitions and gaps ----
 
 #[test]
@@ -259,6 +280,39 @@ fn data_beyond_a_gap_and_into_it_is_out_of_order() {
     // Once all is acknowledged, nothing is missing.
     client.data(1201, 5001, 100);
     assert_eq!((talk.noted(Note::OutOfOrder), talk.noted(Note::Retransmitted)), (2, 1));
+}
+
+#[test]
+fn data_beyond_a_gap_that_comes_again_is_a_retransmission() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, _) = talk.peers();
+    client.data(1101, 5001, 100);
+    talk.expect_notes([Note::OutOfOrder]);
+    client.data(1101, 5001, 100);
+    talk.expect_notes([Note::Retransmitted, Note::OutOfOrder]);
+}
+
+#[test]
+fn a_fin_right_behind_its_data_leaves_no_gap_that_the_data_could_fill() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, _) = talk.peers();
+    client.data(1001, 5001, 100);
+    client.fin(1101, 5001);
+    client.data(1001, 5001, 100);
+    talk.expect_notes([Note::Retransmitted]);
+}
+
+#[test]
+fn an_older_acknowledgement_takes_none_back() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, server) = talk.peers();
+    client.data(1001, 5001, 100);
+    server.ack(5001, 1101);
+    server.data(5001, 1001, 10);
+    assert_eq!(server.half().acked.get(), SeqNum(1101));
 }
 
 #[test]

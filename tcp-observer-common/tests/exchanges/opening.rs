@@ -71,6 +71,25 @@ fn a_loopback_handshake_and_a_short_talk_have_tcpdumps_times() {
     assert_eq!(client.half().window_shift.get(), 3);
 }
 
+/// A coarse clock is a tick of 4 ms behind, where the kernel has 250 a second.
+#[test]
+fn the_handshake_and_the_close_are_timed_precisely_and_data_is_not() {
+    let talk = Talk::new();
+    talk.memory.coarse_lag_ns.set(4 * MILLISECOND);
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    talk.wait(MILLISECOND);
+    server.syn_ack(5000, 1001);
+    talk.wait(MILLISECOND);
+    client.ack(1001, 5001);
+    assert_eq!(talk.flow().times.synack_to_ack_ns(), Some(MILLISECOND));
+    talk.wait(10 * MILLISECOND);
+    client.data(1001, 5001, 10);
+    assert_eq!(client.half().last_seen_ns.get(), talk.now_ns() - 4 * MILLISECOND);
+    client.fin(1011, 5001);
+    assert_eq!(talk.flow().times.changed_ns.get(), talk.now_ns());
+}
+
 #[test]
 fn ipv6_opens_likewise() {
     let talk = Talk::new_v6();

@@ -8,7 +8,7 @@ use tcp_observer_common::{
     seq::SeqNum,
 };
 
-use crate::support::{MILLISECOND, Peer, SECOND, Talk};
+use crate::support::{MICROSECOND, MILLISECOND, Peer, SECOND, Talk};
 
 // ---- Which SYN was answered ----
 
@@ -137,6 +137,18 @@ fn a_syn_ack_after_its_ack_says_that_the_ack_was_lost_or_dropped() {
 }
 
 #[test]
+fn a_syn_ack_that_comes_late_takes_no_acknowledgement_back() {
+    let talk = Talk::on_server();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.data(1001, 5001, 100);
+    server.ack(5001, 1101);
+    talk.wait(SECOND);
+    server.syn_ack(5000, 1001);
+    assert_eq!(server.half().acked.get(), SeqNum(1101));
+}
+
+#[test]
 fn the_final_ack_lost_its_data_completes_the_handshake() {
     let talk = Talk::on_server();
     let (client, server) = talk.peers();
@@ -162,6 +174,17 @@ fn a_fin_may_complete_it_as_well() {
 }
 
 // ---- SYN cookies (RFC 4987, section 3.6) ----
+
+#[test]
+fn numbering_begins_again_with_the_other_number_though_it_is_a_lower_one() {
+    let talk = Talk::on_server();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.timestamps(7, 0).syn_ack(5000, 1001);
+    talk.wait(SECOND);
+    server.timestamps(9, 0).syn_ack(3000, 1001);
+    assert_eq!((server.half().next_seq.get(), server.half().first_ts.get()), (SeqNum(3001), 9));
+}
 
 #[test]
 fn a_syn_ack_with_another_number_is_a_syn_cookie() {
@@ -227,6 +250,61 @@ fn frames_seen_twice_change_neither_states_nor_outcome_nor_times() {
     assert_eq!((twice.all_attempts(), twice.all_closes()), (once.all_attempts(), once.all_closes()));
     // Data seen twice is data sent twice, for all that an observer can tell.
     twice.expect_history("ShADTadtFf");
+}
+
+/// Nobody repeats a SYN within 100 ms, nor a FIN within 500 µs.
+#[test]
+fn a_segment_again_is_a_second_sighting_only_while_no_tcp_would_repeat_it() {
+    for (since_ns, note) in [(100 * MILLISECOND - 1, Note::FramesDoubled), (100 * MILLISECOND, Note::SynRepeated)] {
+        let talk = Talk::new();
+        let (client, _) = talk.peers();
+        client.syn(1000);
+        talk.wait(since_ns);
+        client.syn(1000);
+        talk.expect_notes([note]);
+    }
+    for (since_ns, note) in [(500 * MICROSECOND - 1, Note::FramesDoubled), (500 * MICROSECOND, Note::FinRepeated)] {
+        let talk = Talk::new();
+        let (client, _) = talk.peers();
+        talk.open();
+        client.fin(1001, 5001);
+        talk.wait(since_ns);
+        client.fin(1001, 5001);
+        talk.expect_notes([note]);
+    }
+}
+
+#[test]
+fn a_note_that_is_there_stays_when_it_comes_again_with_another() {
+    let talk = Talk::new();
+    let (client, _) = talk.peers();
+    client.syn_data(1000, 100);
+    talk.wait(SECOND);
+    client.syn_data(1000, 100);
+    talk.expect_notes([Note::SynRepeated, Note::SynWithData]);
+}
+
+#[test]
+fn a_syn_seen_again_right_after_the_handshake_is_no_late_one() {
+    let talk = Talk::new();
+    let (client, _) = talk.peers();
+    talk.open();
+    client.syn(1000);
+    talk.expect(Established, Established);
+    talk.expect_notes([Note::FramesDoubled]);
+    assert_eq!(client.half().syn_retransmits.get(), 0);
+}
+
+#[test]
+fn data_behind_the_syn_ack_may_come_again_before_the_handshake_is_over() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    server.data(5001, 1001, 50);
+    server.data(5001, 1001, 50);
+    talk.expect(SynSent, SynReceived);
+    talk.expect_notes([Note::Retransmitted]);
 }
 
 #[test]

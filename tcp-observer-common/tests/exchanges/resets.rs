@@ -211,3 +211,16 @@ fn data_sent_far_ahead_does_not_help_a_blind_rst_or_fin() {
     client.rst(1001);
     talk.expect(Closed, Closed);
 }
+
+/// The originator has only sent its SYN: no acknowledgement of its own bounds what it takes.
+#[test]
+fn a_rst_behind_its_senders_data_is_stale_while_the_receiver_has_acknowledged_nothing() {
+    let talk = Talk::on_server();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.data(5001, 1001, 100);
+    server.skipped(Stale).rst(4000);
+    talk.expect(Established, Established);
+    server.rst(5101);
+    talk.expect(Closed, Closed);
+}

@@ -1,8 +1,9 @@
 //! What silence ends, when, and how a flow that is over leaves its table.
 
 use tcp_observer_common::{
-    conn::{How, Initiator, Outcome, Phase, State::*},
+    conn::{How, Initiator, Note, Outcome, Phase, State::*, Word},
     counters::{Endedness, Eviction, TableKind},
+    sweep::{Found, end_without_socket},
 };
 
 use crate::support::{SECOND, SERVER_ADDR, Talk};
@@ -206,4 +207,50 @@ fn sweeping_again_changes_nothing_more() {
     talk.memory.sweep();
     talk.memory.sweep();
     assert_eq!(talk.counters(), counters);
+}
+
+#[test]
+fn a_flow_that_was_picked_up_and_confirmed_leaves_as_closed() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.data(1001, 5001, 10);
+    server.ack(5001, 1011);
+    client.ack(1011, 5001);
+    client.rst(1011);
+    talk.expect(Closed, Closed);
+    talk.sweep_after(6 * SECOND);
+    assert_eq!(talk.table_entries(), (0, 0));
+    assert_eq!(evicted(&talk, TableKind::FlowsIpv4, Eviction::Closed), 1);
+}
+
+// ---- Sockets that are gone ----
+
+/// What is left of an open flow when its socket is found gone by somebody who had seen this of it before.
+fn without_socket(word: impl Fn(Word) -> Word, last_seen_later_ns: u64) -> Talk {
+    let talk = Talk::new();
+    talk.open();
+    let flow = talk.flow();
+    let found = Found { word: word(talk.word()), last_seen_ns: flow.last_seen_ns() + last_seen_later_ns };
+    let (key, _) = talk.key(&talk.peers().0);
+    talk.wait(SECOND);
+    end_without_socket(&talk.memory, &key, &flow, found, talk.now_ns());
+    talk
+}
+
+#[test]
+fn a_flow_whose_socket_is_gone_has_ended_unseen() {
+    let talk = without_socket(|word| word, 0);
+    talk.expect(Closed, Closed);
+    talk.expect_close(Initiator::Nobody, How::Timeout);
+    talk.expect_notes([Note::SocketGone]);
+    assert_eq!((talk.noted(Note::SocketGone), talk.all_closes()), (1, 1));
+    assert_eq!(talk.flow().times.changed_ns.get(), talk.now_ns());
+}
+
+#[test]
+fn a_flow_to_which_something_has_happened_since_it_was_found_lives_on() {
+    for talk in [without_socket(|word| word.in_epoch(9), 0), without_socket(|word| word, 1)] {
+        talk.expect(Established, Established);
+        talk.expect_notes([]);
+    }
 }

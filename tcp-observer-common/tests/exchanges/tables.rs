@@ -2,7 +2,7 @@
 //! else anything.
 
 use tcp_observer_common::{
-    conn::{Outcome, State::*},
+    conn::{Mark, Note, Outcome, State::*},
     counters::Skip::*,
     seq::SeqNum,
 };
@@ -91,10 +91,48 @@ fn a_segment_that_always_comes_too_late_is_contended_and_changes_nothing() {
     talk.open();
     let (client, _) = talk.peers();
     let before = talk.counters();
-    talk.memory.contention.set(4);
+    talk.memory.contention.set(32);
     client.skipped(Contended).fin(1001, 5001);
     talk.expect(Established, Established);
     let mut after = talk.counters();
     assert_eq!(core::mem::take(&mut after.skipped[Contended.index()]), 1);
     assert_eq!(after, before);
+}
+
+/// As it is found while another CPU moves or replaces it.
+#[test]
+fn an_entry_that_is_on_its_way_out_takes_no_segment() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, _) = talk.peers();
+    let word = talk.word();
+    let leaving = [word.with(Mark::Retired), word.with_outcome(Outcome::InProgress)];
+    for leaving in leaving {
+        talk.flow().word.0.set(leaving.0);
+        client.skipped(Contended).fin(1001, 5001);
+        assert_eq!((talk.word(), client.half().packets.get()), (leaving, 2));
+    }
+    talk.flow().word.0.set(word.0);
+    client.fin(1001, 5001);
+}
+
+#[test]
+fn a_letter_or_a_note_is_tried_twice_and_then_missing() {
+    for (slower, history) in [(1, "ShAd"), (2, "ShA")] {
+        let talk = Talk::new();
+        talk.open();
+        let (_, server) = talk.peers();
+        talk.memory.contention.set(slower);
+        server.data(5001, 1001, 10);
+        talk.expect_history(history);
+        assert_eq!(talk.memory.contention.get(), 0);
+    }
+    for (slower, is_noted) in [(1, true), (2, false)] {
+        let talk = Talk::new();
+        talk.open();
+        let (client, _) = talk.peers();
+        talk.memory.contention.set(slower);
+        client.ack(1000, 5001);
+        assert_eq!(talk.flow().story.has(Note::Keepalive), is_noted);
+    }
 }

@@ -87,6 +87,16 @@ fn news_on_another_interface_says_that_the_path_has_changed() {
 }
 
 #[test]
+fn a_syn_with_another_number_on_another_interface_is_another_attempt() {
+    let talk = Talk::new();
+    let (client, _) = talk.peers();
+    client.syn(1000);
+    client.via(2).syn(2000);
+    assert_eq!(talk.skips(Duplicate), 0);
+    assert_eq!(client.half().isn.get().0, 2000);
+}
+
+#[test]
 fn a_rst_seen_twice_is_one_reset() {
     let talk = Talk::new();
     let (client, _) = talk.peers();

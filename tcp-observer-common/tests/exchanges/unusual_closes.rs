@@ -393,3 +393,16 @@ fn a_capture_of_syns_and_fins_alone_has_its_handshake_and_its_close() {
     talk.expect(LastAck, TimeWait);
     talk.expect_history("ShfF");
 }
+
+#[test]
+fn in_such_a_capture_the_originators_fin_completes_the_handshake() {
+    let talk = Talk::keeping_all();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.syn_ack(5000, 1001);
+    client.fin(1501, 905_001);
+    talk.expect_outcome(Outcome::Completed);
+    server.fin(905_001, 1502);
+    talk.expect_close(Initiator::Originator, How::Fin);
+    talk.expect(TimeWait, LastAck);
+}

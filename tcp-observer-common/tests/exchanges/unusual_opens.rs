@@ -106,6 +106,16 @@ fn data_on_a_syn_without_the_option_is_no_fast_open() {
 }
 
 #[test]
+fn a_fin_that_gives_up_an_attempt_with_data_repeats_nothing() {
+    let talk = Talk::new();
+    let (client, _) = talk.peers();
+    client.fast_open().syn_data(1000, 1);
+    client.fin(1001, 5001);
+    talk.expect_outcome(Outcome::Abandoned);
+    talk.expect_notes([Note::SynWithData, Note::FastOpen]);
+}
+
+#[test]
 fn a_request_for_a_cookie_is_a_fast_open_without_data() {
     let talk = Talk::new();
     let (client, _) = talk.peers();
@@ -147,8 +157,10 @@ fn a_syn_ack_with_ece_agrees_to_ecn() {
     assert_eq!(ecn_notes(setup, (false, 0)), []);
     // Flags sent back as they came are no ECN-setup SYN-ACK.
     assert_eq!(ecn_notes(setup, setup), []);
-    // Nobody has asked.
-    assert_eq!(ecn_notes((false, 0), (false, ECE)), []);
+    // Nobody has asked, or with half of the question.
+    for flags in [0, ECE, CWR] {
+        assert_eq!(ecn_notes((false, flags), (false, ECE)), []);
+    }
 }
 
 /// RFC 9768, table 2: (AE, CWR, ECE) of the SYN-ACK that answers a SYN with all three.
@@ -208,6 +220,17 @@ fn a_split_handshake_may_end_with_a_syn_ack_of_the_originator() {
     server.ack(5001, 1001);
     talk.expect_outcome(Outcome::Completed);
     assert_eq!(talk.attempts(Outcome::Completed), 1);
+}
+
+#[test]
+fn in_a_split_handshake_the_syn_begins_to_number_though_its_ack_came_before() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.timestamps(7, 0).ack(5000, 1001);
+    server.timestamps(9, 0).syn(5000);
+    assert_eq!(server.half().first_ts.get(), 9);
+    assert_eq!(server.half().next_seq.get(), SeqNum(5001));
 }
 
 #[test]
@@ -389,6 +412,19 @@ fn a_rst_with_number_zero_in_a_simultaneous_open_is_stale() {
     talk.expect(SynReceived, SynReceived);
 }
 
+/// Both ends are in SYN-RECEIVED, where the number has to fit and the acknowledgement says nothing (RFC 9293, 3.10.7.4).
+#[test]
+fn a_rst_that_refuses_a_syn_of_a_simultaneous_open_is_stale() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(100);
+    server.syn(300);
+    server.skipped(Stale).rst_ack(0, 101);
+    talk.expect(SynReceived, SynReceived);
+    server.rst_ack(301, 101);
+    talk.expect(Closed, Closed);
+}
+
 #[test]
 fn an_acknowledgement_of_something_else_is_noted() {
     let talk = Talk::new();
@@ -413,6 +449,17 @@ fn data_that_acknowledges_another_hosts_syn_shows_that_its_syn_ack_was_missed() 
     assert_eq!(talk.table_entries(), (1, 0));
 }
 
+#[test]
+fn data_behind_a_syn_ack_shows_that_an_originator_was_missed_of_which_nothing_is_seen() {
+    let talk = Talk::on_server();
+    let (_, server) = talk.peers();
+    server.syn_ack(5000, 1001);
+    server.data(5001, 1001, 100);
+    talk.expect(Unknown, Established);
+    talk.expect_outcome(Outcome::NotSeen);
+    talk.expect_notes([Note::PickedUp]);
+}
+
 /// RFC 9293, 3.10.7.3: in SYN-SENT a segment without SYN is dropped. Of this host's own nothing was missed.
 #[test]
 fn data_that_acknowledges_this_hosts_syn_without_a_syn_ack_is_stale() {
@@ -422,6 +469,24 @@ fn data_that_acknowledges_this_hosts_syn_without_a_syn_ack_is_stale() {
     server.skipped(Stale).data(5001, 1001, 100);
     talk.expect(SynSent, Listen);
     talk.expect_notes([Note::ChallengeAck]);
+}
+
+/// RFC 9293, 3.10.7.4, fifth check: what acknowledges more than was sent is dropped, and its number with it.
+#[test]
+fn a_wrong_acknowledgement_before_the_handshake_is_over_does_not_stay() {
+    for closes in [false, true] {
+        let talk = Talk::new();
+        let (client, server) = talk.peers();
+        client.syn(1000);
+        server.syn_ack(5000, 1001);
+        server.skipped(Stale).data(5001, 900_000, 10);
+        if closes {
+            server.fin(5011, 1001)
+        } else {
+            server.data(5011, 1001, 10)
+        }
+        assert_eq!(server.half().acked.get(), SeqNum(1001));
+    }
 }
 
 // ---- Handshakes that are known from the socket table ----

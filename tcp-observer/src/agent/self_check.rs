@@ -18,12 +18,12 @@ use anyhow::Context;
 use super::status::Status;
 use crate::{
     filter::Filter,
-    kernel::{PinnedMaps, sight::Sight},
+    kernel::{PinnedMaps, clock, sight::Sight},
     output::metrics::SocketCheck,
     verify::{self, Difference, Kind, Live, Report, Tries},
 };
 
-/// A pause is at least so many times what the comparison before it took: half a percent.
+/// A pause is at least so many times what the comparison before it took of a CPU: half a percent.
 const SHARE: u32 = 200;
 /// How often a socket table is tried again that is not there, or not for us.
 const REFUSED: Duration = Duration::from_secs(300);
@@ -72,7 +72,7 @@ fn check_until(stopped: &mpsc::Receiver<()>, every: Duration, subject: &Subject)
     let mut pause = every;
     while waits(pause) {
         let sight = subject.sight.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let begun = Instant::now();
+        let (begun, cpu) = (Instant::now(), clock::thread_cpu());
         let mut paused = Duration::ZERO;
         let rest = |pause| {
             paused += pause;
@@ -85,21 +85,22 @@ fn check_until(stopped: &mpsc::Receiver<()>, every: Duration, subject: &Subject)
                 comparisons += 1;
                 log.note(&report);
                 subject.status.set_socket_check(Some(SocketCheck::new(&report, comparisons, took)));
-                pause = next_pause(every, took);
+                pause = next_pause(every, clock::thread_cpu() - cpu);
             }
             Ok(None) => return,
             Err(error) => {
                 // What was true once would be taken for true now.
                 subject.status.set_socket_check(None);
                 log.fail(&error);
-                pause = if is_refusal(&error) { every.max(REFUSED) } else { next_pause(every, begun.elapsed()) };
+                pause =
+                    if is_refusal(&error) { every.max(REFUSED) } else { next_pause(every, clock::thread_cpu() - cpu) };
             }
         }
     }
 }
 
-fn next_pause(every: Duration, took: Duration) -> Duration {
-    every.max(took.saturating_mul(SHARE))
+fn next_pause(every: Duration, cpu: Duration) -> Duration {
+    every.max(cpu.saturating_mul(SHARE))
 }
 
 fn is_refusal(error: &anyhow::Error) -> bool {

@@ -77,7 +77,14 @@ where
             continue;
         }
         match table.table.insert(key, &flow) {
-            Ok(is_new) => count += usize::from(is_new),
+            Ok(true) => {
+                count += 1;
+                // Or in this very moment. Of the two, lookups find the settled one.
+                if other.table.lookup(key).context("cannot read a table of flows")?.is_some() {
+                    half_open.table.delete(key).context("cannot write a table of flows")?;
+                }
+            }
+            Ok(false) => {}
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
                 tracing::warn!("a table is full: not all existing connections are adopted; raise `--max-flows`");
                 break;

@@ -140,8 +140,15 @@ impl Reading<'_> {
         FlowKey<A>: Key + Plain + Copy + Eq + Hash,
     {
         let mut candidates: Vec<(FlowKey<A>, FlowRecord)> = Vec::new();
+        // Those that were about to move, however long ago they were seen.
+        let mut leaving: HashSet<FlowKey<A>> = HashSet::new();
         let recently_ns = self.moment.now_ns.saturating_sub(TICKS_NS);
-        self.table(half_open, |key, _, record| candidates.push((*key, record)))?;
+        self.table(half_open, |key, flow, record| {
+            if Word(flow.word.0.get()).is_settled() {
+                leaving.insert(*key);
+            }
+            candidates.push((*key, record));
+        })?;
         let waiting: HashSet<FlowKey<A>> = candidates.iter().map(|(key, _)| *key).collect();
         let mut moved: HashSet<FlowKey<A>> = HashSet::new();
         let mut flows = std::mem::take(&mut self.flows);
@@ -150,7 +157,7 @@ impl Reading<'_> {
         let _ = flows.try_reserve(settled.1.capacity as usize + candidates.len());
         self.table(settled, |key, flow, record| {
             // Most flows are older than this reading, and cost no lookup.
-            if flow.last_seen_ns() >= recently_ns && waiting.contains(key) {
+            if flow.last_seen_ns() >= recently_ns && waiting.contains(key) || leaving.contains(key) {
                 moved.insert(*key);
             }
             flows.push(record);

@@ -37,11 +37,16 @@ use crate::snapshot::{FlowRecord, Key, Moment, Totals};
 
 /// The core takes a time of zero for "not yet", while captures may well begin at the epoch: the clock that it sees
 /// starts at one, and records take that off again.
-const EPOCH_NS: i64 = 1;
+pub(super) const EPOCH_NS: i64 = 1;
 /// Where Linux's ephemeral ports begin: those are not given counters of their own, since no service is behind them.
 const FIRST_EPHEMERAL: u16 = 32_768;
 /// Marks an interface number that a cooked header gave, which has nothing to do with the capture's own.
 const NAMED_BY_HEADER: u32 = 1 << 30;
+
+/// The number of an interface that a cooked header has named.
+pub(super) fn named_interface(index: u32) -> u32 {
+    NAMED_BY_HEADER | index & (NAMED_BY_HEADER - 1)
+}
 
 /// All that is known of a capture so far.
 pub struct Replayer {
@@ -107,8 +112,8 @@ impl Replayer {
     fn observe(&self, captured: Captured<'_>) -> Result<(), Skip> {
         let found = link::network(captured.link.ok_or(Skip::NotIp)?, captured.packet)?;
         self.tags.set(found.tags);
-        let named = found.interface.map(|index| NAMED_BY_HEADER | index & (NAMED_BY_HEADER - 1));
-        let tap = Tap::new(named.unwrap_or(captured.interface), HookDirection::Ingress);
+        let interface = found.interface.map_or(captured.interface, named_interface);
+        let tap = Tap::new(interface, HookDirection::Ingress);
         match found.network {
             Network::Ipv4 => match wire::segment4(&found.packet, 0) {
                 Ok(parsed) => self.take_segment(&found.packet, &parsed, tap),

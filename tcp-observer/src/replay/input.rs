@@ -26,6 +26,12 @@ const PACKED_BYTES: usize = 64 * 1024;
 pub enum Input {
     Stdin,
     File(PathBuf),
+    /// Bytes in memory, of which at most `piece` come at once.
+    #[cfg(any(test, feature = "fuzzing"))]
+    Bytes {
+        bytes: std::sync::Arc<[u8]>,
+        piece: usize,
+    },
 }
 
 impl Input {
@@ -48,6 +54,8 @@ impl Input {
         let reader: Box<dyn Read> = match self {
             Self::Stdin => Box::new(io::stdin()),
             Self::File(path) => Box::new(fs::File::open(path).with_context(|| format!("cannot open {self}"))?),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Self::Bytes { bytes, piece } => Box::new(Pieces { bytes: bytes.clone(), at: 0, piece: *piece }),
         };
         let mut counted = Counted { reader, bytes: 0, progress: progress.clone() };
         let mut magic = Vec::new();
@@ -72,7 +80,27 @@ impl fmt::Display for Input {
         match self {
             Self::Stdin => f.write_str("standard input"),
             Self::File(path) => write!(f, "`{}`", path.display()),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Self::Bytes { .. } => f.write_str("bytes in memory"),
         }
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+struct Pieces {
+    bytes: std::sync::Arc<[u8]>,
+    at: usize,
+    piece: usize,
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = &self.bytes[self.at..];
+        let bytes = rest.len().min(buffer.len()).min(self.piece);
+        buffer[..bytes].copy_from_slice(&rest[..bytes]);
+        self.at += bytes;
+        Ok(bytes)
     }
 }
 

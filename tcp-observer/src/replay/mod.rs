@@ -23,6 +23,7 @@ mod link;
 mod pcapng;
 mod progress;
 mod schedule;
+pub mod steps;
 mod table;
 mod timestamp;
 

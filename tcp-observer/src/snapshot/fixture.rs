@@ -1,4 +1,4 @@
-//! Snapshots built by hand, for the tests of what is made of them. Compiled for tests only.
+//! Snapshots built by hand, for the tests of what is made of them. Compiled for tests and fuzzing only.
 
 use std::net::SocketAddr;
 

@@ -6,7 +6,7 @@
 
 pub mod census;
 mod ephemeral;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fixture;
 mod record;
 mod sockets;

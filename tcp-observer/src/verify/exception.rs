@@ -1,7 +1,7 @@
 //! The disagreements that are to be expected, since packets cannot tell what the socket says, and the facts by which each
 //! is recognised. `docs/semantics.md` explains them; what no fact sets apart from a mistake of the observer is none.
 
-use tcp_observer_common::conn::{Note, Outcome, State};
+use tcp_observer_common::conn::{How, Initiator, Note, Outcome, State};
 
 use super::{
     Difference,
@@ -78,7 +78,8 @@ exceptions! {
         "the handshake is complete on the wire and the listener's accept queue has no room for it";
     /// Closed behind data that the peer or the network does not take.
     FinUnsent = "fin_unsent",
-        "the socket is closed and its FIN waits behind data that the window or the network does not take";
+        "the socket is closed and its FIN waits, or waited when the peer's came, behind data that the window or the network \
+         does not take";
     /// An attempt that the kernel goes on with after an ICMP error.
     Unreachable = "unreachable",
         "an ICMP error ended the attempt, and the kernel sends its SYN once more";
@@ -179,6 +180,8 @@ fn between(socket: &Socket, flow: &FlowRecord, own: &Endpoint, peer: &Endpoint, 
         State::SynSent if is_closed && outcome == Outcome::Unreachable => Some(Exception::Unreachable),
         State::SynSent if is_closed && outcome == Outcome::TimedOut => Some(Exception::SynUnseen),
         State::TimeWait if is_closed && ends_soon(socket) => Some(Exception::TimeWaitEnd),
+        // Its FIN acknowledged the peer's, and yet it is in TIME_WAIT: it had closed before the peer's FIN came (CLOSING).
+        State::TimeWait if is_closed && is_closed_by_peer(flow, own, peer) => Some(Exception::FinUnsent),
         State::FinWait1 | State::LastAck | State::Closing if has_unsent_fin(socket, own) => Some(Exception::FinUnsent),
         _ if is_one_sided(flow, own, peer) => Some(Exception::OneDirection),
         State::CloseWait | State::FinWait2 if was_picked_up(flow, own, peer) => Some(Exception::PickedUp),
@@ -191,6 +194,11 @@ fn has_unsent_fin(socket: &Socket, own: &Endpoint) -> bool {
     let is_held_back =
         socket.send_queue > 1 || socket.timer.is_some_and(|timer| matches!(timer.kind, TimerKind::Probe));
     is_held_back && !own.fin && matches!(own.state, Some(State::Established | State::CloseWait))
+}
+
+fn is_closed_by_peer(flow: &FlowRecord, own: &Endpoint, peer: &Endpoint) -> bool {
+    let by = if is_responder(flow, own) { Initiator::Originator } else { Initiator::Responder };
+    own.fin && peer.fin && flow.close.initiator == Some(by) && flow.close.how == Some(How::Fin)
 }
 
 fn is_one_sided(flow: &FlowRecord, own: &Endpoint, peer: &Endpoint) -> bool {
@@ -223,6 +231,16 @@ fn without_socket(flow: &FlowRecord, own: &Endpoint, difference: &Difference, fa
             } else {
                 (silent_ns >= LAST_REQUEST_WAIT_NS).then_some(Exception::RequestExpired)
             }
+        }
+        // Without room in the accept queue the cookie's ACK was dropped, and nothing remembers it.
+        State::Established
+            if is_responder(flow, own)
+                && own.bytes == 0
+                && facts.counts.syn_cookies_sent > 0
+                && facts.counts.listen_overflows > 0
+                && facts.listening.takes(difference.local) =>
+        {
+            Some(Exception::SynCookies)
         }
         State::Established | State::CloseWait if silent_ns <= LOOKED_UP_NS && is_unanswered(own) => {
             Some(Exception::GivenUp)

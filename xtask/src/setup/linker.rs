@@ -5,13 +5,13 @@
 //! replaced.
 
 use std::{
-    env,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use super::cache;
 use crate::process;
 
 /// 0.10 takes its LLVM 22 from the Rust toolchain at run time, so that it builds without LLVM's development files.
@@ -33,12 +33,6 @@ pub fn ensure() -> Result<PathBuf> {
         .env_remove("RUSTC");
     process::run_quietly(&mut command)?;
     Ok(cached)
-}
-
-fn cache() -> Result<PathBuf> {
-    let home = || env::home_dir().map(|home| home.join(".cache"));
-    let cache = env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home);
-    Ok(cache.context("there is no home directory to install into; set HOME or XDG_CACHE_HOME")?.join("tcp-observer"))
 }
 
 fn is_right(linker: &Path) -> bool {

@@ -5,18 +5,20 @@
 //! where that needs no decision of the user's. Every installation says what it does and how long it may take.
 
 mod linker;
+mod mutants;
 mod packages;
 mod rustc;
 
 use std::{
-    fmt, fs,
+    env, fmt, fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
-pub use packages::ensure_test_commands;
+pub use mutants::ensure_mutants;
+pub use packages::{are_debian, ensure_test_commands, ensure_vm_commands, install, test_commands};
 
 use crate::workspace::Workspace;
 
@@ -77,4 +79,11 @@ fn offer_llvm(rustc: &rustc::Rustc, directory: &Path) -> Result<()> {
         fs::remove_file(&link).with_context(|| format!("cannot replace `{}`", link.display()))?;
     }
     symlink(&library, &link).with_context(|| format!("cannot link `{}`", link.display()))
+}
+
+/// Where tools of our own are, so that nobody's other version is replaced.
+fn cache() -> Result<PathBuf> {
+    let home = || env::home_dir().map(|home| home.join(".cache"));
+    let cache = env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(home);
+    Ok(cache.context("there is no home directory to install into; set HOME or XDG_CACHE_HOME")?.join("tcp-observer"))
 }

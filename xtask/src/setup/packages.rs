@@ -34,6 +34,14 @@ const NEEDED: &[Needed] = &[
     needed("nmap", "nmap", "port scans"),
 ];
 
+/// What booting other kernels takes besides.
+const NEEDED_BY_GUESTS: &[Needed] = &[
+    needed("qemu-system-x86_64", "qemu-system-x86", "booting other kernels"),
+    needed("busybox", "busybox-static", "the first steps of a guest"),
+    needed("modprobe", "kmod", "a kernel's modules"),
+    needed("mke2fs", "e2fsprogs", "a guest's disk"),
+];
+
 /// Keeps the packages' services from being started, as in any build environment, and tidies up after itself.
 const INSTALL: &str = r#"
 set -e
@@ -53,17 +61,32 @@ install "$@" || { apt-get update -q $lock && install "$@"; }
 "#;
 
 pub fn ensure_test_commands() -> Result<()> {
-    let missing = missing(|command| process::find(command).is_some());
+    ensure_commands(NEEDED, "the kernel tests")
+}
+
+/// What guests take, and what the tests call in them.
+pub fn ensure_vm_commands() -> Result<()> {
+    ensure_test_commands()?;
+    ensure_commands(NEEDED_BY_GUESTS, "other kernels")
+}
+
+/// The commands that the kernel tests call.
+pub fn test_commands() -> Vec<&'static str> {
+    NEEDED.iter().map(|needed| needed.command).collect()
+}
+
+fn ensure_commands(needed: &'static [Needed], user: &str) -> Result<()> {
+    let missing = missing(needed, |command| process::find(command).is_some());
     if missing.is_empty() {
         return Ok(());
     }
     let packages = packages_of(&missing);
     let list = packages.join(" ");
     if !are_debian() {
-        bail!("setup failed at the commands of the kernel tests: {}", explain(&missing));
+        bail!("setup failed at the commands of {user}: {}", explain(&missing));
     }
-    eprintln!("setup: installing {list} for the kernel tests (up to two minutes)");
-    install(&packages).context("setup failed at the commands of the kernel tests")
+    eprintln!("setup: installing {list} for {user} (up to two minutes)");
+    install(&packages).with_context(|| format!("setup failed at the commands of {user}"))
 }
 
 pub fn are_debian() -> bool {
@@ -80,8 +103,8 @@ pub fn install(packages: &[&str]) -> Result<()> {
     })
 }
 
-fn missing(is_here: impl Fn(&str) -> bool) -> Vec<&'static Needed> {
-    NEEDED.iter().filter(|needed| !is_here(needed.command)).collect()
+fn missing(needed: &'static [Needed], is_here: impl Fn(&str) -> bool) -> Vec<&'static Needed> {
+    needed.iter().filter(|needed| !is_here(needed.command)).collect()
 }
 
 fn packages_of(missing: &[&Needed]) -> Vec<&'static str> {
@@ -104,18 +127,18 @@ mod tests {
 
     #[test]
     fn a_package_is_named_once() {
-        let missing = missing(|command| !matches!(command, "ip" | "ss" | "curl"));
+        let missing = missing(NEEDED, |command| !matches!(command, "ip" | "ss" | "curl"));
         assert_eq!(packages_of(&missing), ["iproute2", "curl"]);
     }
 
     #[test]
     fn nothing_is_missing_where_everything_is_here() {
-        assert!(missing(|_| true).is_empty());
+        assert!(missing(NEEDED, |_| true).is_empty());
     }
 
     #[test]
     fn elsewhere_the_commands_are_named_with_their_purpose() {
-        let text = explain(&missing(|command| command != "nft"));
+        let text = explain(&missing(NEEDED, |command| command != "nft"));
         assert!(text.ends_with("\n  nft [nftables]: dropping chosen segments"), "{text}");
     }
 }

@@ -63,6 +63,18 @@ fn an_ipv6_quote_names_the_flow_the_sender_and_the_number() {
     assert_eq!((quote.side, quote.seq, quote.reason), (Side::Low, SeqNum(1000), Unreachable::Port));
 }
 
+/// It is the quoted addresses that name the flow, whoever the error is sent to.
+#[test]
+fn a_quote_is_of_the_quoted_addresses() {
+    let mut frame = error4(&[], 3, 3, &syn4(&[]));
+    frame[12..20].copy_from_slice(&[203, 0, 113, 7, 203, 0, 113, 8]);
+    assert_eq!(quote4(&frame[..], 0).unwrap().key.low_addr[0].to_ne_bytes(), [192, 0, 2, 1]);
+    let mut frame = error6(1, 4, &syn6());
+    frame[8..40].fill(0xfd);
+    let key = quote6(&frame[..], 0).unwrap().key;
+    assert_eq!([key.low_addr[3], key.high_addr[3]].map(u32::from_be), [1, 2]);
+}
+
 /// RFC 792: "the internet header plus the first 64 bits of the original datagram's data".
 #[test]
 fn eight_bytes_of_the_tcp_header_are_enough() {

@@ -210,6 +210,23 @@ fn an_extension_header_that_reaches_beyond_the_packet_is_bad() {
 }
 
 #[test]
+fn long_extension_headers_are_followed_up_to_a_kilobyte() {
+    // 14 bytes of Ethernet, 40 of the fixed header and twice 480 make 1014.
+    let payload = [extension(DESTINATION, 59), extension(TCP, 59), tcp(ACK, &[], 7)].concat();
+    let frame = ethernet(&[], 0x86dd, &v6(HOP_BY_HOP, &payload));
+    assert_eq!(parse(&frame[..], Link::Ethernet).unwrap().segment.payload_bytes, 7);
+    let payload = [extension(DESTINATION, 5), extension(TCP, 0), tcp(ACK, &[], 7)].concat();
+    assert_eq!(of(&v6(HOP_BY_HOP, &payload)).unwrap().segment.payload_bytes, 7);
+}
+
+#[test]
+fn a_packet_that_ends_where_its_tcp_header_would_begin_is_truncated() {
+    assert_eq!(of(&v4(&[], &[])), Err(Skip::Truncated));
+    assert_eq!(of(&v6(TCP, &[])), Err(Skip::Truncated));
+    assert_eq!(of(&v6(HOP_BY_HOP, &extension(TCP, 0))), Err(Skip::Truncated));
+}
+
+#[test]
 fn headers_beyond_a_kilobyte_are_not_followed() {
     let mut payload = extension(TCP, 125);
     payload.extend(tcp(ACK, &[], 7));

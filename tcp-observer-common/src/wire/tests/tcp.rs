@@ -54,6 +54,15 @@ fn a_header_that_the_ip_length_cuts_off_is_bad() {
     assert_eq!(parse(&packet[..], Link::Ip), Err(Skip::BadHeader));
 }
 
+#[test]
+fn a_header_that_a_capture_cut_off_is_truncated() {
+    let packet = v4(&[], &tcp(ACK, &[], 9));
+    for bytes in 0..40 {
+        let cut = Cut { bytes: &packet[..bytes], true_bytes: packet.len(), wire_segments: 1 };
+        assert_eq!(parse(&cut, Link::Ip), Err(Skip::Truncated), "{bytes} bytes");
+    }
+}
+
 /// RFC 9293, 3.10.7.4: what is neither SYN nor RST and has no ACK is dropped; SYN and FIN exclude each other.
 #[test]
 fn flags_that_no_tcp_sends_are_parsed_and_told_apart() {

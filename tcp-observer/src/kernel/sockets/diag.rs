@@ -44,22 +44,34 @@ fn ask(flags: u16, request: InetRequest, visit: &mut impl FnMut(&[u8]) -> Result
     let mut interrupted = false;
     loop {
         let length = receive(&socket, &mut buffer)?;
-        let mut rest = &buffer[..length];
-        while !rest.is_empty() {
-            let message = NetlinkBuffer::new_checked(rest).map_err(unreadable)?;
-            interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
-            match message.message_type() {
-                NLMSG_DONE | NLMSG_ERROR => return end(message.payload(), interrupted),
-                SOCK_DIAG_BY_FAMILY => visit(message.payload()).map_err(unreadable)?,
-                _ => {}
-            }
-            if message.flags() & NLM_F_MULTIPART == 0 {
-                return Ok(());
-            }
-            let length = (message.length() as usize).next_multiple_of(usize::from(NLMSG_ALIGNTO));
-            rest = rest.get(length..).unwrap_or_default();
+        if walk(&buffer[..length], &mut interrupted, visit)? {
+            return Ok(());
         }
     }
+}
+
+/// Shows the answers in one datagram to `visit`; says whether they were the last.
+pub fn walk(
+    datagram: &[u8],
+    interrupted: &mut bool,
+    visit: &mut impl FnMut(&[u8]) -> Result<(), DecodeError>,
+) -> io::Result<bool> {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let message = NetlinkBuffer::new_checked(rest).map_err(unreadable)?;
+        *interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
+        match message.message_type() {
+            NLMSG_DONE | NLMSG_ERROR => return end(message.payload(), *interrupted).map(|()| true),
+            SOCK_DIAG_BY_FAMILY => visit(message.payload()).map_err(unreadable)?,
+            _ => {}
+        }
+        if message.flags() & NLM_F_MULTIPART == 0 {
+            return Ok(true);
+        }
+        let length = (message.length() as usize).next_multiple_of(usize::from(NLMSG_ALIGNTO));
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok(false)
 }
 
 fn message(flags: u16, request: InetRequest) -> Vec<u8> {
@@ -88,7 +100,7 @@ fn end(payload: &[u8], interrupted: bool) -> io::Result<()> {
     match code {
         0 if interrupted => Err(ErrorKind::Interrupted.into()),
         0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(-code)),
+        code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
     }
 }
 
@@ -106,6 +118,11 @@ mod tests {
         let missing = (-libc::ENOENT).to_ne_bytes();
         assert_eq!(end(&missing, false).unwrap_err().raw_os_error(), Some(libc::ENOENT));
         assert_eq!(end(&missing, true).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn an_error_number_that_has_no_opposite_is_an_error_all_the_same() {
+        assert!(end(&i32::MIN.to_ne_bytes(), false).is_err());
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! live table. Every call asks anew, on a conversation of its own, and blocks until the kernel has answered; no
 //! privilege is needed. Where the kernel has no such table to show, the error's kind is [`ErrorKind::Unsupported`].
 
-mod diag;
-mod entry;
+pub(crate) mod diag;
+pub(crate) mod entry;
 mod listening;
 
 use std::{

@@ -20,7 +20,8 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::Semaphore,
     task::JoinSet,
     time::timeout,
@@ -98,7 +99,11 @@ pub async fn serve(
     }
 }
 
-async fn talk<H: Fn() -> Health + Send + Sync + 'static>(stream: TcpStream, site: Arc<Site<H>>) {
+async fn talk<S, H>(stream: S, site: Arc<Site<H>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn() -> Health + Send + Sync + 'static,
+{
     let service = service_fn(move |request| {
         let site = Arc::clone(&site);
         async move { Ok::<_, Infallible>(site.answer(&request).await) }
@@ -167,6 +172,16 @@ fn response(status: StatusCode, content_type: &'static str, body: impl Into<Byte
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// One client's connection, over anything that bytes go through.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) async fn talk_over<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    metrics: Arc<Exporter>,
+    health: impl Fn() -> Health + Send + Sync + 'static,
+) {
+    talk(stream, Arc::new(Site { metrics, health, scrape: Arc::new(Semaphore::new(1)) })).await;
 }
 
 #[cfg(test)]

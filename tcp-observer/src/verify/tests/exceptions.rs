@@ -1,12 +1,13 @@
 //! Each exception beside what is like it and is none.
 
-use tcp_observer_common::conn::Outcome;
+use tcp_observer_common::conn::{How, Initiator, Outcome};
 
 use super::*;
 use crate::kernel::{
     netstat::TcpCounts,
     sockets::{Listener, Timer, TimerKind},
 };
+use crate::snapshot::Close;
 
 /// What becomes of a disagreement that does not change.
 fn verdict(made: &Made) -> Option<Exception> {
@@ -180,6 +181,19 @@ fn a_fin_may_wait_behind_data_that_nobody_takes() {
     assert_eq!(verdict(&between(closed(State::FinWait2, 0), flow(State::Established))), None);
 }
 
+/// It was in CLOSING, which on the wire is the peer closing first.
+#[test]
+fn a_fin_that_had_to_wait_for_the_peers_leaves_a_time_wait_that_packets_do_not_show() {
+    let closed_by = |initiator| {
+        let mut flow = flow(State::Closed);
+        (flow.originator.fin, flow.responder.fin) = (true, true);
+        flow.close = Close { initiator: Some(initiator), how: Some(How::Fin) };
+        between(running(socket(State::TimeWait), TimerKind::TimeWait, 30_000), flow)
+    };
+    assert_eq!(verdict(&closed_by(Initiator::Originator)), Some(Exception::FinUnsent));
+    assert_eq!(verdict(&closed_by(Initiator::Responder)), None, "the observer should have it in TIME_WAIT");
+}
+
 #[test]
 fn the_two_ends_of_time_wait_are_some_seconds_apart() {
     let ending = running(socket(State::TimeWait), TimerKind::TimeWait, 800);
@@ -213,6 +227,16 @@ fn a_listener_may_keep_no_request() {
     assert_eq!(verdict(&cookies), None, "nobody listens");
     assert_eq!(verdict(&listened(made(31), 0, 8)), Some(Exception::RequestExpired));
     assert_eq!(verdict(&listened(made(30), 0, 8)), None);
+    // The cookie's ACK found no room.
+    let full = |said_bytes| {
+        let mut flow = alone(State::Established, 1);
+        flow.responder.bytes = said_bytes;
+        let mut made = listened(Made::still(vec![], vec![flow]), 1, 0);
+        made.facts.counts = TcpCounts { syn_cookies_sent: 1, listen_overflows: 1, ..TcpCounts::default() };
+        made
+    };
+    assert_eq!(verdict(&full(0)), Some(Exception::SynCookies));
+    assert_eq!(verdict(&full(1)), None, "it has spoken since");
 }
 
 #[test]

@@ -1,0 +1,37 @@
+//! Every input under `fuzz/corpus/frames`, without a fuzzer: those made by hand, those that a fuzzer has found worth
+//! keeping, and those that once failed, by their names.
+
+use std::{fs, path::Path};
+
+use proofs::fuzzing::{LAWS, Script, frames, play};
+
+fn corpus() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/frames");
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect()
+}
+
+#[test]
+fn every_script_of_the_corpus_holds() {
+    let corpus = corpus();
+    assert!(corpus.len() > 10, "{} inputs are no corpus", corpus.len());
+    for (name, bytes) in corpus {
+        println!("{name}");
+        frames(&bytes);
+    }
+}
+
+/// A fuzzer tries one law on each input; the inputs that were made by hand keep all.
+#[test]
+fn what_was_made_by_hand_keeps_every_law() {
+    let is_named = |name: &str| name.rsplit('/').next().is_some_and(|name| name.contains('_'));
+    let named: Vec<_> = corpus().into_iter().filter(|(name, _)| is_named(name)).collect();
+    assert!(named.len() > 10, "{} have names", named.len());
+    for (name, bytes) in named {
+        println!("{name}");
+        let script = Script::read(&bytes[..bytes.len() - 1]);
+        play(&script);
+        LAWS.iter().for_each(|law| law.hold(&script));
+    }
+}

@@ -1,0 +1,121 @@
+//! The observer between simulated ends; see `proofs::simulation`.
+
+use proofs::{
+    amount::{amount, variable},
+    simulation::{
+        oracle::Doubt,
+        packet::Header,
+        plan::Plan,
+        states::States,
+        trace,
+        watch::{explain, judge, judge_hiding},
+    },
+};
+use tcp_observer_common::conn::State;
+
+#[test]
+fn a_seed_means_one_trace() {
+    let traces: Vec<_> = (0..50).map(trace).collect();
+    assert_eq!(traces, (0..50).map(trace).collect::<Vec<_>>());
+    assert!(traces.iter().map(Vec::len).sum::<usize>() > 500);
+}
+
+/// `PROVE_SIMULATION` runs, from seed `PROVE_SIMULATION_SEED` on.
+#[test]
+fn the_observer_says_what_the_ends_are() {
+    let first = std::env::var(variable("simulation-seed")).map_or(0, |seed| seed.parse().expect("a seed is a number"));
+    let runs = amount("simulation", 10_000);
+    let (mut packets, mut checks, mut exact, mut failed) = (0, 0, 0, Vec::new());
+    for seed in first..first + runs {
+        let plan = Plan::from_seed(seed);
+        let watch = judge(&plan, false);
+        packets += watch.packets_passed;
+        checks += watch.checks;
+        exact += watch.exact;
+        if watch.failure.is_some() {
+            failed.push(seed);
+        }
+    }
+    println!(
+        "{runs} runs, {packets} packets, {checks} comparisons, {exact} of them with a single possible state, {} failed",
+        failed.len()
+    );
+    if let Some(&seed) = failed.first() {
+        panic!("{}\nseeds that fail: {failed:?}", explain(&Plan::from_seed(seed), |_| false));
+    }
+}
+
+/// What is admitted of a near end is no more than what happens.
+#[test]
+fn every_doubt_about_a_near_end_arises_and_the_runs_go_everywhere() {
+    let (mut doubts, mut states, mut wraps) = (Vec::new(), States::default(), 0);
+    for seed in 0..3_000 {
+        let plan = Plan::from_seed(seed);
+        let watch = judge(&plan, false);
+        doubts.extend(watch.strays);
+        states = states.or(watch.seen_states);
+        let has =
+            |first: u32, last: u32| watch.packets.iter().any(|packet| (first..=last).contains(&packet.header.seq));
+        wraps += u32::from(has(u32::MAX - 20_000, u32::MAX) && has(0, 20_000));
+    }
+    let expected = [
+        Doubt::Crashed,
+        Doubt::TimeWaitOver,
+        Doubt::SynOverOld,
+        Doubt::RstOutOfPlace,
+        Doubt::RstIgnored,
+        Doubt::AckIgnored,
+        Doubt::FinIgnored,
+        Doubt::SynAckIgnored,
+        Doubt::SynInTimeWait,
+        Doubt::FinHeldBack,
+    ];
+    for doubt in expected {
+        assert!(doubts.contains(&doubt), "{doubt:?} is admitted, and did not arise");
+    }
+    let all = [
+        State::SynSent,
+        State::SynReceived,
+        State::Established,
+        State::FinWait1,
+        State::FinWait2,
+        State::CloseWait,
+        State::Closing,
+        State::LastAck,
+        State::TimeWait,
+        State::Closed,
+    ];
+    assert!(States::of(&all).is_within(states), "only {states}");
+    assert!(wraps > 0, "no sequence number has wrapped");
+}
+
+/// The observer is not shown some packets: it must be found out, and by a run that can be read.
+fn is_found_out_and_shrunk(hides: fn(&Header) -> bool) {
+    let fails = |plan: &Plan| judge_hiding(plan, false, hides).failure.is_some();
+    let plan = (0..200).map(Plan::from_seed).find(|plan| fails(plan)).expect("nothing was found in 200 runs");
+    let small = proofs::simulation::shrink::shrink(&plan, 2_000, fails);
+    assert!(fails(&small));
+    assert!(small.acts.len() <= 4 && small.faults.len() <= 1, "{:?} {:?}", small.acts, small.faults);
+    let text = explain(&plan, hides);
+    assert!(text.contains("passes") && text.contains("PROVE_SIMULATION_SEED"), "{text}");
+}
+
+#[test]
+fn an_observer_without_fins_is_found_out() {
+    is_found_out_and_shrunk(|header| header.fin);
+}
+
+#[test]
+fn an_observer_without_rsts_is_found_out() {
+    is_found_out_and_shrunk(|header| header.rst);
+}
+
+#[test]
+fn an_observer_without_bare_acknowledgements_is_found_out() {
+    is_found_out_and_shrunk(|header| !header.syn && !header.fin && !header.rst && header.payload == 0);
+}
+
+#[test]
+fn an_observer_that_misses_every_eleventh_number_of_data_is_found_out() {
+    is_found_out_and_shrunk(|header| header.payload > 0 && header.seq.is_multiple_of(11));
+}

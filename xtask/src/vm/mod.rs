@@ -1,0 +1,260 @@
+//! `cargo xtask vm`: the kernel tests on Debian's older kernels.
+//!
+//! Each kernel is booted in qemu, emulated, with a disk of this machine's own commands, the agent and the test
+//! binaries. What the guest says on its console is passed on and counted as any test run is; a kernel that panics,
+//! a test binary without a summary and a guest that hangs are failures.
+
+mod guest;
+mod image;
+mod kernel;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+
+pub use self::kernel::Kernel;
+use crate::{
+    build, process, setup,
+    tally::{Counting, Tally},
+    test::Outcome,
+    workspace::Workspace,
+};
+
+/// How much longer than on this machine anything may take there (`TCP_OBSERVER_PATIENCE`, as the tests read it).
+const PATIENCE: u32 = 30;
+
+/// What all kernel tests may take, on one kernel.
+const LIMIT: Duration = Duration::from_secs(4 * 3600);
+
+/// What every run of CI shows on each kernel, in the few minutes that emulation may take: that each program loads and
+/// what its verifier took, that the programs do there what the core does here, and that traffic, hooks, leftovers and
+/// the socket table are what they are on a newer kernel.
+const SHORT: &[(&str, &[&str])] = &[
+    ("verifier_budget", &["--nocapture"]),
+    ("twin", &["every_scenario_is_noted_for_what_it_is"]),
+    (
+        "real_traffic",
+        &["opening::open_connections", "ends::a_reset_after_a_fin", "attempts::an_address_that_nobody_has"],
+    ),
+    ("several_interfaces", &["a_router_counts_each_segment_once_and_forwards"]),
+    ("neighbours", &[]),
+    ("wrong_use", &["what_a_killed_agent_left_does_not_stop_the_next_one"]),
+    ("adoption", &["a_request_socket_is_adopted"]),
+];
+
+/// What that may take on one kernel, where the machine is busy.
+const SHORT_LIMIT: Duration = Duration::from_secs(1500);
+
+/// Tests to run, one binary after the other.
+pub struct Suite {
+    /// Name of a test binary, and its arguments.
+    runs: Vec<(String, Vec<String>)>,
+    /// What the whole may take.
+    limit: Duration,
+    /// Each binary has to run a test: its arguments are ours, and name one.
+    is_chosen: bool,
+}
+
+impl Suite {
+    /// These test binaries, or all where none is named, each with these arguments.
+    pub fn of(tests: &[String], arguments: &[String], available: &[(String, PathBuf)]) -> Result<Self> {
+        for test in tests {
+            ensure!(available.iter().any(|(name, _)| name == test), "there is no kernel test `{test}`");
+        }
+        let selected = available.iter().filter(|(name, _)| tests.is_empty() || tests.contains(name));
+        let runs = selected.map(|(name, _)| (name.clone(), arguments.to_vec())).collect();
+        Ok(Self { runs, limit: LIMIT, is_chosen: false })
+    }
+
+    /// What CI runs.
+    pub fn short() -> Self {
+        let run =
+            |&(name, filters): &(&str, &[&str])| (name.to_owned(), filters.iter().map(ToString::to_string).collect());
+        Self { runs: SHORT.iter().map(run).collect(), limit: SHORT_LIMIT, is_chosen: true }
+    }
+
+    /// A variable for all binaries, then one line for each, as the guest reads them.
+    fn lines(&self) -> String {
+        let variables = [format!("TCP_OBSERVER_PATIENCE={PATIENCE}\n")];
+        let runs = self.runs.iter().map(|(name, arguments)| format!("{name} {}\n", arguments.join(" ")));
+        variables.into_iter().chain(runs).collect()
+    }
+}
+
+/// Runs these tests on these kernels (all where none is named), and counts.
+pub fn run(workspace: &Workspace, kernels: &[Kernel], tests: &[String], arguments: &[String]) -> ExitCode {
+    let Outcome { tally, error } =
+        outcome(workspace, kernels, |available| Suite::of(tests, arguments, available)).settled(true);
+    if let Some(error) = error {
+        println!("== vm: failed: {error:#}");
+    }
+    println!("{tally}");
+    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs on these kernels the tests that `suite` chooses from those that there are.
+pub fn outcome(
+    workspace: &Workspace,
+    kernels: &[Kernel],
+    suite: impl FnOnce(&[(String, PathBuf)]) -> Result<Suite>,
+) -> Outcome {
+    let kernels = if kernels.is_empty() { Kernel::value_variants() } else { kernels };
+    let mut tally = Tally::default();
+    let error = boot_all(workspace, kernels, suite, &mut tally).err();
+    Outcome { tally, error }
+}
+
+fn boot_all(
+    workspace: &Workspace,
+    kernels: &[Kernel],
+    suite: impl FnOnce(&[(String, PathBuf)]) -> Result<Suite>,
+    tally: &mut Tally,
+) -> Result<()> {
+    if std::env::consts::ARCH != "x86_64" {
+        bail!("the kernels to be booted are for x86-64, and this machine is {}", std::env::consts::ARCH);
+    }
+    setup::ensure_vm_commands()?;
+    let agent = build::everything(workspace, true)?;
+    let tests = test_binaries(workspace)?;
+    let suite = suite(&tests)?;
+    let directory = workspace.vm();
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create `{}`", directory.display()))?;
+    let unpacked = kernels.iter().map(|kernel| kernel.ensure(&directory)).collect::<Result<Vec<_>>>()?;
+    let contents = image::Contents {
+        tests: &tests.into_iter().filter(|(name, _)| suite.runs.iter().any(|run| run.0 == *name)).collect::<Vec<_>>(),
+        suite: &suite,
+        agent: &agent,
+        object: &workspace.ebpf_object(),
+        kernels: &unpacked,
+        commands: setup::test_commands(),
+    };
+    let scratch = Scratch::new(&directory)?;
+    let disk = image::disk(&scratch.0, &contents)?;
+    let mut failures = Vec::new();
+    for (kernel, unpacked) in kernels.iter().zip(&unpacked) {
+        let initramfs = image::initramfs(&scratch.0, unpacked)?;
+        println!("== {kernel} ({})", unpacked.release);
+        let started = Instant::now();
+        let (counted, result) = run_suite(unpacked, &initramfs, &disk, &suite);
+        println!("== {kernel}: {counted} in {:.1} s", started.elapsed().as_secs_f64());
+        *tally += counted;
+        failures.extend(result.err().map(|error| format!("{kernel}: {error:#}")));
+    }
+    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("; ")) }
+}
+
+/// Where this run's images are, and nobody else's.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(directory: &Path) -> Result<Self> {
+        // Those of runs that were killed.
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.strip_prefix("run-").is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let path = directory.join(format!("run-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("cannot create `{}`", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run_suite(kernel: &kernel::Unpacked, initramfs: &Path, disk: &Path, suite: &Suite) -> (Tally, Result<()>) {
+    let mut counting = Counting::default();
+    let mut unwell = Vec::new();
+    let result = guest::boot(kernel, initramfs, disk, suite.limit, |line| {
+        println!("{line}");
+        counting.line(line);
+        if suite.is_chosen && Tally::parse(line).is_some_and(|tally| tally == Tally::default()) {
+            unwell.push("a binary of the selection ran no test".to_owned());
+        }
+        if let Some((name, code)) = ended(line).filter(|&(_, code)| code != "0") {
+            unwell.push(format!("`{name}` ended with {code}"));
+        }
+    });
+    let summaries = counting.summaries();
+    let result = result.and_then(|()| {
+        ensure!(unwell.is_empty(), "{}", unwell.join(", "));
+        ensure!(summaries == suite.runs.len(), "{summaries} of {} test binaries said their result", suite.runs.len());
+        Ok(())
+    });
+    (counting.tally(), result)
+}
+
+/// `vm: NAME ended with CODE`, as the guest says it.
+fn ended(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("vm: ")?.split_once(" ended with ")
+}
+
+/// Builds the kernel tests: their names, and where they are.
+fn test_binaries(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
+    let mut command = process::cargo();
+    command.args(["test", "--package", "integration-tests", "--tests", "--no-run", "--message-format"]);
+    command.arg("json-render-diagnostics").current_dir(workspace.root()).stderr(Stdio::inherit());
+    let text = output_of(&mut command)?;
+    let mut binaries: Vec<_> = text.lines().filter_map(test_binary).collect();
+    binaries.sort();
+    ensure!(!binaries.is_empty(), "cargo built no kernel tests");
+    Ok(binaries)
+}
+
+fn output_of(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "`{}` failed ({})", process::describe(command), output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A line of cargo's JSON that tells of an executable: `…"executable":"/…/deps/adoption-0123456789abcdef"…`.
+fn test_binary(line: &str) -> Option<(String, PathBuf)> {
+    let is_test = line.contains(r#""kind":["test"]"#);
+    let path = line.split_once(r#""executable":""#)?.1.split('"').next().filter(|_| is_test)?;
+    let (name, _hash) = path.rsplit('/').next()?.rsplit_once('-')?;
+    Some((name.to_owned(), path.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn available() -> Vec<(String, PathBuf)> {
+        ["adoption", "twin"].map(|name| (name.to_owned(), PathBuf::from("/there").join(name))).to_vec()
+    }
+
+    #[test]
+    fn a_test_binary_is_read_from_what_cargo_says() {
+        let line = r#"{"target":{"kind":["test"],"name":"twin"},"executable":"/t/debug/deps/twin-01ab","fresh":true}"#;
+        assert_eq!(test_binary(line), Some(("twin".to_owned(), "/t/debug/deps/twin-01ab".into())));
+        let library = r#"{"target":{"kind":["lib"],"name":"aya"},"executable":null,"fresh":true}"#;
+        assert_eq!(test_binary(library), None);
+    }
+
+    #[test]
+    fn a_suite_is_what_was_named_or_all() {
+        let all = Suite::of(&[], &["--nocapture".to_owned()], &available()).unwrap();
+        assert_eq!(all.lines(), "TCP_OBSERVER_PATIENCE=30\nadoption --nocapture\ntwin --nocapture\n");
+        let one = Suite::of(&["twin".to_owned()], &[], &available()).unwrap();
+        assert_eq!(one.runs, [("twin".to_owned(), vec![])]);
+        let error = Suite::of(&["twins".to_owned()], &[], &available()).err().unwrap();
+        assert_eq!(error.to_string(), "there is no kernel test `twins`");
+    }
+
+    #[test]
+    fn the_end_of_a_binary_is_read() {
+        assert_eq!(ended("vm: twin ended with 101"), Some(("twin", "101")));
+        assert_eq!(ended("vm: twin --nocapture"), None);
+    }
+}
