@@ -54,8 +54,8 @@ const OF_THE_END: [&str; 7] = [
 pub fn live_and_replayed(
     live: &BTreeMap<Id, Value>,
     replayed: &BTreeMap<Id, Vec<Value>>,
-    is_lossy: bool,
     by_ticks: bool,
+    outlasts_time_wait: bool,
     exceptions: &mut BTreeMap<&'static str, usize>,
     wrong: &mut Vec<String>,
 ) -> Vec<f64> {
@@ -85,7 +85,7 @@ pub fn live_and_replayed(
             (Some(remnant), None)
                 if is_remnant(remnant) && live.iter().any(|(at, live)| is_gone(live) && at.is_of(id)) => {}
             // On a tuple that is used again at once, what came last was not dumped any more.
-            (Some(live), Some([replayed])) if is_lossy && is_replaced(id) && packets(live) != packets(replayed) => {
+            (Some(live), Some([replayed])) if by_ticks && is_replaced(id) && packets(live) != packets(replayed) => {
                 *exceptions.entry("replaced between two dumps").or_default() += 1;
             }
             // An attempt that was refused may be made again with the same number: the refusal was lost.
@@ -97,7 +97,8 @@ pub fn live_and_replayed(
                     *exceptions.entry(ONE_DIRECTION_ON_TWO_CPUS).or_default() += 1;
                     continue;
                 }
-                let differences = differences(live, replayed, is_replaced(id), by_ticks, &mut spans);
+                let differences =
+                    differences(live, replayed, outlasts_time_wait || is_replaced(id), by_ticks, &mut spans);
                 if !differences.is_empty() {
                     wrong.push(format!("{differences}  live     {live}\n  replayed {replayed}"));
                 }
@@ -108,7 +109,7 @@ pub fn live_and_replayed(
     spans
 }
 
-fn differences(live: &Value, replayed: &Value, is_replaced: bool, by_ticks: bool, spans: &mut Vec<f64>) -> String {
+fn differences(live: &Value, replayed: &Value, may_be_over: bool, by_ticks: bool, spans: &mut Vec<f64>) -> String {
     let mut text = String::new();
     for pointer in HANDSHAKE_TIMES {
         match [live, replayed].map(|record| record.pointer(pointer).and_then(Value::as_f64)) {
@@ -128,8 +129,8 @@ fn differences(live: &Value, replayed: &Value, is_replaced: bool, by_ticks: bool
             }
         }
     }
-    if is_replaced {
-        // What took its place ended its TIME_WAIT, after the agent was asked.
+    if may_be_over && replayed["phase"] == "closed" {
+        // Its TIME_WAIT was ended, by time or by what took its place, after the agent was asked.
         for pointer in &OF_THE_END[..3] {
             live.pointer_mut(pointer).filter(|value| *value == "time_wait").map(|value| *value = "closed".into());
         }
