@@ -132,7 +132,9 @@ fn differences(live: &Value, replayed: &Value, may_be_over: bool, by_ticks: bool
     if may_be_over && replayed["phase"] == "closed" {
         // Its TIME_WAIT was ended, by time or by what took its place, after the agent was asked.
         for pointer in &OF_THE_END[..3] {
-            live.pointer_mut(pointer).filter(|value| *value == "time_wait").map(|value| *value = "closed".into());
+            if let Some(value) = live.pointer_mut(pointer).filter(|value| *value == "time_wait") {
+                *value = "closed".into();
+            }
         }
     }
     for record in [&mut live, &mut replayed] {
