@@ -19,6 +19,8 @@ use crate::{run, wait::patience};
 pub const PREFIX: &str = "tcpo-";
 /// The BPF file system's usual place.
 pub const BPFFS: &str = "/sys/fs/bpf";
+/// Where tracefs has the buffers that are a test's own.
+pub const TRACE_INSTANCES: &str = "/sys/kernel/tracing/instances";
 /// No test takes longer than this, whatever goes wrong, unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(150);
 
@@ -76,11 +78,12 @@ fn remove_remains() {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     };
-    for name in names("/run/netns").into_iter().chain(names(BPFFS)) {
+    for name in names("/run/netns").into_iter().chain(names(BPFFS)).chain(names(TRACE_INSTANCES)) {
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse().ok());
         if let Some(pid) = pid.filter(|pid: &u32| !Path::new("/proc").join(pid.to_string()).exists()) {
             remove_namespaces(pid);
-            let _ = fs::remove_dir_all(Path::new(BPFFS).join(name));
+            let _ = fs::remove_dir_all(Path::new(BPFFS).join(&name));
+            let _ = fs::remove_dir(Path::new(TRACE_INSTANCES).join(name));
         }
     }
 }

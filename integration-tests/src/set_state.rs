@@ -51,10 +51,11 @@ impl Account {
     /// When the kernel has no tracefs or not this tracepoint.
     #[track_caller]
     pub fn begin(ports: std::ops::RangeInclusive<u16>) -> Self {
-        if !Path::new(TRACEFS).join("instances").exists() {
+        let instances = Path::new(bounds::TRACE_INSTANCES);
+        if !instances.exists() {
             run::success(Command::new("mount").args(["-t", "tracefs", "tracefs", TRACEFS]));
         }
-        let instance = Path::new(TRACEFS).join("instances").join(bounds::unique_name());
+        let instance = instances.join(bounds::unique_name());
         fs::create_dir(&instance).unwrap_or_else(|error| panic!("cannot make {}: {error}", instance.display()));
         let stop = Arc::new(AtomicBool::new(false));
         let mut account = Self { instance, stop, reader: None };

@@ -41,6 +41,8 @@ use crate::{
 const WORKERS: u16 = 64;
 /// What repetitions may take after the last script has ended.
 const SETTLING: Duration = Duration::from_secs(30);
+/// From here on the first may be over, a moment less than the observer's.
+const TIME_WAIT: Duration = Duration::from_secs(58);
 /// How much of what is wrong a message shows.
 const SHOWN: usize = 12;
 
@@ -159,8 +161,14 @@ impl Round {
         let mut exceptions = BTreeMap::new();
         compare::made_and_recorded(&made, &live, &courses, is_lossy, &mut exceptions, &mut wrong);
         let replayed = replayed::records(&path, &local);
-        let spans =
-            compare::live_and_replayed(&live, &replayed, is_lossy, world.has_delay(), &mut exceptions, &mut wrong);
+        let spans = compare::live_and_replayed(
+            &live,
+            &replayed,
+            world.has_delay(),
+            talked > TIME_WAIT,
+            &mut exceptions,
+            &mut wrong,
+        );
         compare::courses_and_sockets(&courses, &changes, self.side, is_lossy, &mut exceptions, &mut wrong);
         compare::counted_and_recorded(&metrics, &live, &replayed, self.side, &mut wrong);
         let mut kinds = BTreeMap::new();

@@ -71,7 +71,7 @@ impl Verified {
                 }
             }
         }
-        assert!((finished.code == Some(DIFFERS)) == !found.wrong.is_empty(), "{finished:#?}");
+        assert_eq!(finished.code == Some(AGREES), found.wrong.is_empty(), "{finished:#?}");
         found
     }
 }
