@@ -69,12 +69,16 @@ pub fn state_named(name: &str) -> Option<&'static str> {
 #[track_caller]
 pub fn sockets_and_those_about_to_end(namespace: &Namespace, seconds: u64) -> (BTreeSet<Socket>, BTreeSet<Socket>) {
     let text = run::success(namespace.command("ss").arg("-Htano"));
-    // Behind the addresses: `timer:(timewait,53sec,0)`; below ten seconds `9.043ms`, in the last one `860ms`.
+    // Behind the addresses: `timer:(timewait,53sec,0)`; below ten seconds `9.043ms`, in the last one `860ms`, and nothing
+    // at all when only the timer's coarseness keeps the socket.
     let ends_soon = |line: &str| {
-        let left = line.split("timer:(timewait,").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default();
+        let Some(left) = line.split("timer:(timewait,").nth(1).and_then(|rest| rest.split(',').next()) else {
+            return false;
+        };
         let whole = match (left.strip_suffix("ms"), left.strip_suffix("sec")) {
             (Some(left), _) => left.split_once('.').map_or(Some(0), |(whole, _)| whole.parse().ok()),
             (None, Some(left)) => left.parse().ok(),
+            (None, None) if left.is_empty() => Some(0),
             (None, None) => None,
         };
         whole.is_some_and(|left: u64| left < seconds)

@@ -24,7 +24,7 @@ use core::{cell::Cell, ops::Deref};
 use crate::{
     conn::{
         Decision, Flow, Judged, LULL_NS, Letter, Locality, Mark, Note, Outcome, Role, Sent, Story, Times, Verdict,
-        Word, WordCell, begin, count, next, on_quote, tell,
+        Word, WordCell, acknowledges_what_was_sent, begin, count, next, on_quote, tell,
     },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
@@ -434,8 +434,9 @@ fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
         SegmentKind::Data | SegmentKind::Ack => {
             // Until its first ACK an end has acknowledged nothing that could be compared, and without the flag the
             // field says nothing.
-            let acknowledges =
-                segment.flags.has(Flags::ACK) && (!half.has_acknowledged() || segment.ack.after(half.acked.get()));
+            let acknowledges = segment.flags.has(Flags::ACK)
+                && (!half.has_acknowledged() || segment.ack.after(half.acked.get()))
+                && acknowledges_what_was_sent(word, from, segment, flow.half(word.side_of(from.opposite())));
             // Nothing comes after a FIN.
             let goes_on = segment.end().after(half.next_seq.get()) && !word.has_of(Mark::FinSent, from);
             acknowledges || goes_on

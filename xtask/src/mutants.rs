@@ -190,6 +190,20 @@ mod tests {
     }
 
     #[test]
+    fn what_survived_is_found_among_the_reports_diffs() {
+        let report = std::env::temp_dir().join(format!("xtask-mutants-{}", std::process::id()));
+        fs::create_dir_all(report.join("diff")).unwrap();
+        for (name, with) in [("a__b.rs_line_7_col_9.diff", "=="), ("a__b.rs_line_7_col_9_001.diff", "<=")] {
+            let diff =
+                format!("--- a/b.rs\n+++ replace < with {with} in f\n@@ -7 +7 @@\n-if a < b {{\n+if a {with} b {{\n");
+            fs::write(report.join("diff").join(name), diff).unwrap();
+        }
+        let survived = survivors(&report, &["a/b.rs:7:9: replace < with <= in f".to_owned()]);
+        fs::remove_dir_all(&report).unwrap();
+        assert_eq!(survived.unwrap(), entries(ENTRY).map(|(mutation, _)| mutation).collect());
+    }
+
+    #[test]
     fn what_is_justified_is_still_there_and_has_a_reason() {
         let workspace = Workspace::locate();
         let text = fs::read_to_string(workspace.root().join(JUSTIFIED)).unwrap();

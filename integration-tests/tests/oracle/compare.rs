@@ -49,11 +49,13 @@ const OF_THE_END: [&str; 7] = [
     "/close/how",
 ];
 
-/// Every record of the agent's has its twin in the replay. Gives the differences of handshake times, in seconds.
+/// Every record of the agent's has its twin in the replay; over a wire on which segments of one end may pass each other
+/// `by_ticks`, too. Gives the differences of handshake times, in seconds.
 pub fn live_and_replayed(
     live: &BTreeMap<Id, Value>,
     replayed: &BTreeMap<Id, Vec<Value>>,
     is_lossy: bool,
+    by_ticks: bool,
     exceptions: &mut BTreeMap<&'static str, usize>,
     wrong: &mut Vec<String>,
 ) -> Vec<f64> {
@@ -91,7 +93,11 @@ pub fn live_and_replayed(
                 if !before.is_empty() {
                     *exceptions.entry("the same attempt again").or_default() += before.len();
                 }
-                let differences = differences(live, replayed, is_replaced(id), is_lossy, &mut spans);
+                if lacks_a_segment(live, replayed) {
+                    *exceptions.entry(ONE_DIRECTION_ON_TWO_CPUS).or_default() += 1;
+                    continue;
+                }
+                let differences = differences(live, replayed, is_replaced(id), by_ticks, &mut spans);
                 if !differences.is_empty() {
                     wrong.push(format!("{differences}  live     {live}\n  replayed {replayed}"));
                 }
@@ -102,7 +108,7 @@ pub fn live_and_replayed(
     spans
 }
 
-fn differences(live: &Value, replayed: &Value, is_replaced: bool, is_lossy: bool, spans: &mut Vec<f64>) -> String {
+fn differences(live: &Value, replayed: &Value, is_replaced: bool, by_ticks: bool, spans: &mut Vec<f64>) -> String {
     let mut text = String::new();
     for pointer in HANDSHAKE_TIMES {
         match [live, replayed].map(|record| record.pointer(pointer).and_then(Value::as_f64)) {
@@ -115,8 +121,8 @@ fn differences(live: &Value, replayed: &Value, is_replaced: bool, is_lossy: bool
     let [mut live, mut replayed] = [live.clone(), replayed.clone()];
     for record in [&mut live, &mut replayed] {
         let of_the_end = if is_gone { &OF_THE_END[..] } else { &[] };
-        let by_ticks = if is_lossy { &BY_TICKS[..] } else { &[] };
-        for pointer in TIMES.iter().chain(&HANDSHAKE_TIMES).chain(of_the_end).chain(by_ticks) {
+        let of_ticks = if by_ticks { &BY_TICKS[..] } else { &[] };
+        for pointer in TIMES.iter().chain(&HANDSHAKE_TIMES).chain(of_the_end).chain(of_ticks) {
             if let Some(value) = record.pointer_mut(pointer) {
                 *value = Value::Null;
             }
@@ -129,12 +135,30 @@ fn differences(live: &Value, replayed: &Value, is_replaced: bool, is_lossy: bool
         }
     }
     for record in [&mut live, &mut replayed] {
-        let is_kept = |note: &&str| *note != "socket_gone" && !(is_lossy && NOTES_BY_TICKS.contains(note));
+        let is_kept = |note: &&str| *note != "socket_gone" && !(by_ticks && NOTES_BY_TICKS.contains(note));
         let kept: Vec<_> = notes(record).filter(is_kept).map(str::to_owned).collect();
         record["notes"] = kept.into();
     }
     differ("", &live, &replayed, &mut text);
     text
+}
+
+/// A timer may run on another CPU than the rest of a round's traffic, and what it sends meets what is sent there:
+/// ARCHITECTURE.md has the race, and that a half's counts then lack a segment. Nothing else may differ.
+pub const ONE_DIRECTION_ON_TWO_CPUS: &str = "one direction on two CPUs at once";
+
+fn lacks_a_segment(live: &Value, replayed: &Value) -> bool {
+    ["originator", "responder"].into_iter().any(|end| {
+        let counts = |record: &Value| ["packets", "bytes", "retransmits"].map(|field| record[end][field].as_u64());
+        let ([Some(live_packets), ..], [Some(packets), bytes, retransmits]) = (counts(live), counts(replayed)) else {
+            return false;
+        };
+        let mut whole = live.clone();
+        whole[end]["packets"] = packets.into();
+        whole[end]["bytes"] = bytes.into();
+        whole[end]["retransmits"] = retransmits.into();
+        live_packets + 1 == packets && differences(&whole, replayed, false, false, &mut Vec::new()).is_empty()
+    })
 }
 
 /// Whether the agent has found that the local socket is not there any more.
@@ -194,7 +218,12 @@ pub fn courses_and_sockets(
         let kernel = sequence::connections(sockets.get(client).map_or(&[][..], Vec::as_slice));
         let observed = courses.get(client).map_or(&[][..], Vec::as_slice);
         let mut left = kernel.iter().peekable();
+        let is_used_again = kernel.len() > 1;
+        let in_vain = |kernel: &&Vec<&str>| is_used_again && sequence::is_in_vain(kernel);
         let agree = observed.iter().all(|course| {
+            while left.peek().is_some_and(|next| in_vain(next) && !sequence::agree(next, &course.states)) {
+                left.next();
+            }
             if left.next_if(|kernel| sequence::agree(kernel, &course.states)).is_some() {
                 return true;
             }
@@ -202,8 +231,11 @@ pub fn courses_and_sockets(
                 return true;
             }
             let held_back = |kernel: &&Vec<&str>| sequence::agree_but_for_a_fin_held_back(kernel, &course.states);
+            let unread = |kernel: &&Vec<&str>| sequence::agree_but_for_a_fin_unread(kernel, &course.states);
             let exception = if left.next_if(held_back).is_some() {
                 "a FIN was held back"
+            } else if course.ends_in_bare_reset && left.next_if(unread).is_some() {
+                "a FIN came with data that nobody reads"
             } else if course.is_remnant && is_lossy {
                 "the other end of a connection that is over here"
             } else if !course.is_originator && course.ends_in_bare_reset {
@@ -214,7 +246,7 @@ pub fn courses_and_sockets(
             *exceptions.entry(exception).or_default() += 1;
             true
         });
-        if !agree || left.next().is_some() {
+        if !agree || !left.all(|next| in_vain(&next)) {
             let seen: Vec<_> = observed.iter().map(|course| course.states.join(" ")).collect();
             let lines: Vec<_> = observed.iter().flat_map(|course| &course.lines).map(String::as_str).collect();
             wrong.push(format!("{client}\n  sockets  {kernel:?}\n  observed {seen:?}\n    {}", lines.join("\n    ")));

@@ -29,7 +29,9 @@ use proofs::amount::amount;
 use round::{Round, Wire};
 
 /// What a round has when there is much to do: its flows fit into the least tables, and it is over before TIME_WAIT is.
-const LARGEST: u64 = 3_000;
+const LARGEST: u64 = 1_500;
+/// How often a round is tried that other work on the machine gets in the way of.
+const ATTEMPTS: usize = 4;
 
 const FAR: Quality = Quality::delaying(Duration::from_millis(4));
 const BAD: Quality = Quality { lost: 30, doubled: 20, overtaken: 50, delay: Duration::from_millis(4) };
@@ -37,14 +39,17 @@ const BAD: Quality = Quality { lost: 30, doubled: 20, overtaken: 50, delay: Dura
 /// Runs so many connections over this wire, the agent at alternating ends.
 fn prove(wire: Wire, connections: u64, ends: [Side; 2], cpu: usize, seed: u64) {
     let rounds = connections.div_ceil(LARGEST);
-    let _bound = bounded_by(Duration::from_secs(180 * (rounds + 1)));
+    let _bound = bounded_by(Duration::from_secs(180 * (rounds + 2)));
     let mut total = round::Found::default();
     for n in 0..rounds {
         let side = ends[n as usize % 2];
         let connections = connections.div_ceil(rounds) as usize;
-        total += Round { wire, side, connections, cpu, seed: seed + n }.run();
+        let round = Round { wire, side, connections, cpu, seed: seed + n };
+        total += (0..ATTEMPTS).find_map(|_| round.run()).expect("there is CPU time to ask the agent every few seconds");
     }
     println!("{wire:?}: {total}");
+    let (lacking, of) = total.lacking();
+    assert!(lacking <= 1 + of / 500, "{lacking} of {of} records lack a segment");
     // Generous, since other tests run on the same CPUs; a wrong segment or clock is off by far more.
     assert!(
         total.median_span().is_some_and(|span| span < Duration::from_millis(1)),

@@ -99,6 +99,12 @@ impl Found {
         spans.get((spans.len() as f64 * share) as usize).copied()
     }
 
+    /// How many records lack a segment, of how many.
+    pub fn lacking(&self) -> (usize, usize) {
+        let lacking = self.exceptions.get(compare::ONE_DIRECTION_ON_TWO_CPUS).copied().unwrap_or(0);
+        (lacking, self.kinds.values().sum())
+    }
+
     pub fn median_span(&self) -> Option<Duration> {
         self.span_of(0.5).map(Duration::from_secs_f64)
     }
@@ -125,7 +131,8 @@ impl fmt::Display for Found {
 }
 
 impl Round {
-    pub fn run(&self) -> Found {
+    /// Runs the round and compares; `None` where there was too little CPU time to ask the agent often enough.
+    pub fn run(&self) -> Option<Found> {
         let begun = Instant::now();
         let world = World::new(self.wire, self.cpu, self.seed);
         let near = world.near(self.side);
@@ -142,13 +149,18 @@ impl Round {
         changes.retain(|change| world.has(change.local.ip()) || world.has(change.remote.ip()));
         agent.stop();
 
+        let Some(live) = live else {
+            eprintln!("{self}: the agent was dumped too seldom, for want of CPU time; once more");
+            return None;
+        };
         let mut wrong: Vec<String> = std::mem::take(&mut verified.wrong).into_values().collect();
         let is_lossy = matches!(self.wire, Wire::Bad(_));
         let courses = replayed::courses(&path, &local, self.side);
         let mut exceptions = BTreeMap::new();
         compare::made_and_recorded(&made, &live, &courses, is_lossy, &mut exceptions, &mut wrong);
         let replayed = replayed::records(&path, &local);
-        let spans = compare::live_and_replayed(&live, &replayed, is_lossy, &mut exceptions, &mut wrong);
+        let spans =
+            compare::live_and_replayed(&live, &replayed, is_lossy, world.has_delay(), &mut exceptions, &mut wrong);
         compare::courses_and_sockets(&courses, &changes, self.side, is_lossy, &mut exceptions, &mut wrong);
         compare::counted_and_recorded(&metrics, &live, &replayed, self.side, &mut wrong);
         let mut kinds = BTreeMap::new();
@@ -166,11 +178,11 @@ impl Round {
         );
         let shown: String = wrong.iter().take(SHOWN).map(|line| format!("{line}\n")).collect();
         assert!(wrong.is_empty(), "{} of {count} disagree in {self}:\n{shown}", wrong.len());
-        found
+        Some(found)
     }
 
     /// Runs all scripts: what they have made, what the agent says of it, and whether the socket table says the same.
-    fn connect(&self, world: &World, agent: &Agent<'_>) -> (Vec<Made>, BTreeMap<Id, Value>, Verified) {
+    fn connect(&self, world: &World, agent: &Agent<'_>) -> (Vec<Made>, Option<BTreeMap<Id, Value>>, Verified) {
         let dumps = Dumps::default();
         let visits = Mutex::new(self.visits());
         let made = Mutex::new(Vec::new());
@@ -208,6 +220,7 @@ impl Round {
             dumps.stop();
             (dumping.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), verified)
         });
+        let live = Some(live).filter(|_| !dumps.came_too_seldom());
         (made.into_inner().expect("no worker has failed"), live, verified)
     }
 

@@ -72,19 +72,38 @@ pub fn agree_but_for_a_fin_held_back(kernel: &[&str], observed: &[String]) -> bo
     as_if(&["close_wait"]) || as_if(&["close_wait", "last_ack"])
 }
 
+/// Whether the two agree but for a FIN that came with data for a socket that nobody holds any more: the socket answers
+/// with a RST and has never received the FIN (`tcp_rcv_state_process`, `TCPABORTONDATA`); that nobody reads shows in the
+/// RST only.
+pub fn agree_but_for_a_fin_unread(kernel: &[&str], observed: &[String]) -> bool {
+    match observed {
+        [before @ .., fin, last] if matches!(fin.as_str(), "closing" | "time_wait") && last == "closed" => {
+            agree(kernel, &[before, std::slice::from_ref(last)].concat())
+        }
+        _ => false,
+    }
+}
+
 /// The connections on one tuple, of the states that its sockets went through one after the other.
 pub fn connections(changes: &[(&'static str, &'static str)]) -> Vec<Vec<&'static str>> {
     let mut connections: Vec<Vec<&'static str>> = Vec::new();
     // A socket that is closed after its shutdown is told once more what it is.
     for &(old, new) in changes.iter().filter(|(old, new)| old != new) {
-        match connections.last_mut() {
-            Some(last) if last.last() == Some(&old) && old != "closed" => last.push(new),
+        // While one socket closes, another may try in vain to have its tuple.
+        let goes_on = |connection: &&mut Vec<&'static str>| connection.last() == Some(&old) && old != "closed";
+        match connections.iter_mut().rev().find(goes_on) {
+            Some(connection) => connection.push(new),
             // A client's socket begins with CLOSE → SYN_SENT.
-            _ if old == "closed" => connections.push(vec![new]),
-            _ => connections.push(vec![old, new]),
+            None if old == "closed" => connections.push(vec![new]),
+            None => connections.push(vec![old, new]),
         }
     }
     connections
+}
+
+/// A `connect` that found the tuple taken, by a socket or a TIME_WAIT, and has sent nothing.
+pub fn is_in_vain(kernel: &[&str]) -> bool {
+    kernel == ["syn_sent", "closed"]
 }
 
 /// Whether the passive end of an attempt has no socket to say anything.
@@ -132,11 +151,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fin_that_nobody_has_read_is_no_other_difference() {
+        let kernel = ["syn_sent", "established", "fin_wait_1", "closed"];
+        assert!(agree_but_for_a_fin_unread(&kernel, &observed("syn_sent established fin_wait_1 closing closed")));
+        assert!(!agree_but_for_a_fin_unread(&kernel, &observed("syn_sent established close_wait closing closed")));
+        assert!(!agree_but_for_a_fin_unread(&kernel, &observed("syn_sent established fin_wait_1 closing")));
+    }
+
+    #[test]
     fn each_socket_of_a_tuple_is_a_connection() {
         let once = [("syn_received", "established"), ("established", "closed")];
         let connection = vec!["syn_received", "established", "closed"];
         assert_eq!(connections(&[once, once].concat()), [connection.clone(), connection]);
         let client = [("closed", "syn_sent"), ("syn_sent", "closed"), ("closed", "syn_sent")];
         assert_eq!(connections(&client), [vec!["syn_sent", "closed"], vec!["syn_sent"]]);
+        let between =
+            [("established", "last_ack"), ("closed", "syn_sent"), ("syn_sent", "closed"), ("last_ack", "closed")];
+        assert_eq!(connections(&between), [vec!["established", "last_ack", "closed"], vec!["syn_sent", "closed"]]);
     }
 }

@@ -1,5 +1,8 @@
 //! One visit: a script's surroundings while it opens a connection (seldom several), uses and closes it.
 //!
+//! A close takes effect when no process has the socket any more, and one that is being started has copies of all until it
+//! executes another program. So a script waits for what a close does, never for a time.
+//!
 //! Both ends are held by one thread, so that a script reads from top to bottom. Whatever a script waits for has a limit
 //! of time; over a bad wire it may pass, and then nothing is expected of the connection but that all accounts of it
 //! agree.

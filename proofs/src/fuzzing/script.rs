@@ -330,7 +330,9 @@ fn read_act(act: [u8; ACT_BYTES], voices: &mut [[Voice; 2]; PAIRS], acts: &mut V
             if value & 0x40 != 0 {
                 acts.push(Act { after_ns: SECOND, what: What::Spoken(syn(server, pair, SYN | ACK)) });
             }
-            let last = spoken(client, pair, if value & 0x80 != 0 && more & 0x20 != 0 { RST } else { ACK }, 0);
+            // Both begin anew, also where numbers are those of the connection before.
+            pair.iter_mut().for_each(|voice| voice.next = voice.isn.wrapping_add(1));
+            let last = spoken(client, pair, if value & 0x80 != 0 { RST } else { ACK }, 0);
             acts.push(Act { after_ns: 0, what: What::Spoken(last) });
         }
     }

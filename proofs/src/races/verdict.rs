@@ -24,6 +24,8 @@ pub enum Verdict {
     /// As if segments had not come that another CPU's changes have kept from being taken in: each is counted as
     /// `contended`.
     Contended,
+    /// What an ACK says is noted, of a FIN that was on another CPU and is not taken for acknowledged by it.
+    NotedLate,
     /// A segment is missing from the half of a flow that moved; all that it decided is there.
     LostInMove,
     /// Counts and numbers of a direction that was on two CPUs at once.
@@ -33,7 +35,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Self; 5] = [Self::Serial, Self::Contended, Self::LostInMove, Self::SharedDirection, Self::Wrong];
+    pub const ALL: [Self; 6] =
+        [Self::Serial, Self::Contended, Self::NotedLate, Self::LostInMove, Self::SharedDirection, Self::Wrong];
 }
 
 impl Judge {
@@ -62,6 +65,7 @@ impl Judge {
             }
         }
         for known in [&self.allowed, &self.without] {
+            readings.push((Verdict::NotedLate, alike(known, |whole| differs_in_acked_only(outcome, whole))));
             if self.moves {
                 readings.push((Verdict::LostInMove, alike(known, |whole| lacks_a_segment(outcome, whole))));
             }
@@ -76,7 +80,7 @@ impl Judge {
     /// The verdict on an outcome together with what was counted.
     pub fn of(&self, outcome: &Outcome, tally: &Tally) -> Verdict {
         let fits = |verdict: Verdict, expected: &Tally| match verdict {
-            Verdict::Serial | Verdict::Contended => expected == tally,
+            Verdict::Serial | Verdict::Contended | Verdict::NotedLate => expected == tally,
             Verdict::LostInMove => differs_in_notes_only(expected, tally),
             Verdict::SharedDirection => segments(expected) == segments(tally),
             Verdict::Wrong => false,
@@ -143,6 +147,16 @@ fn contended(tally: &Tally, segments: u64) -> Tally {
 /// Whether the same flows are in the same states.
 fn is_alike(outcome: &Outcome, whole: &Outcome) -> bool {
     outcome.0.len() == whole.0.len() && outcome.0.iter().zip(&whole.0).all(|(flow, whole)| flow.is_alike(whole))
+}
+
+/// Whether nothing differs but the highest acknowledgement number of some half.
+fn differs_in_acked_only(outcome: &Outcome, whole: &Outcome) -> bool {
+    let without = |outcome: &Outcome| {
+        let mut outcome = outcome.clone();
+        outcome.0.iter_mut().flat_map(|flow| &mut flow.halves).for_each(|half| half.acked = 0);
+        outcome
+    };
+    without(outcome) == without(whole)
 }
 
 /// Whether all that is missing is a segment or two of one half or the other, with what it alone said.

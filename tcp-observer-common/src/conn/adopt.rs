@@ -204,10 +204,11 @@ mod tests {
 
     #[test]
     fn a_half_close_has_lasted_since_its_socket_changed() {
-        for (own, began_ns) in [(State::FinWait2, 700), (State::CloseWait, 700), (State::Established, 0)] {
+        for (own, for_ns) in [(State::FinWait2, Some(1300)), (State::CloseWait, Some(1300)), (State::Established, None)]
+        {
             let word = adopted(Sockets { originator: Side::Low, states: [Some(own), None] }).unwrap();
             let flow = Flow::adopted(word, 1000, 700);
-            assert_eq!(flow.times.half_close_ns.get(), began_ns, "{own:?}");
+            assert_eq!(flow.times.half_closed_for_ns(word, 2000), for_ns, "{own:?}");
             assert_eq!((flow.times.first_ns.get(), flow.times.changed_ns.get()), (1000, 700));
         }
     }

@@ -276,10 +276,7 @@ impl Half {
         let kind = segment.kind();
         let is_first = !before.has_of(Mark::Seen, role);
         let in_handshake = matches!(before.outcome(), Outcome::InProgress);
-        // What was not sent is acknowledged by another connection's segment that comes late (RFC 9293, 3.10.7.4, fifth
-        // check), unless it was sent and not seen.
-        let peer_is_known = before.has_of(Mark::Seen, role.opposite()) && !before.has(Mark::MayLack);
-        let acks_what_was_sent = !peer_is_known || !segment.ack.after(peer.next_seq.get());
+        let acks_what_was_sent = acknowledges_what_was_sent(before, role, segment, peer);
         if is_first {
             self.begin(segment);
         }
@@ -459,6 +456,14 @@ impl Half {
             self.beats.set(1);
         }
     }
+}
+
+/// Whether a segment of `from` acknowledges no more than its receiver, of which this is the half, was seen to send. Another
+/// connection's segment that comes late does (RFC 9293, 3.10.7.4, fifth check), unless what was sent may not have been seen.
+#[inline(always)]
+pub(crate) fn acknowledges_what_was_sent(word: Word, from: Role, segment: &Segment, receiver: &Half) -> bool {
+    let receiver_is_known = word.has_of(Mark::Seen, from.opposite()) && !word.has(Mark::MayLack);
+    !receiver_is_known || !segment.ack.after(receiver.next_seq.get())
 }
 
 #[inline(always)]

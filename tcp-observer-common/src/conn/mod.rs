@@ -24,6 +24,7 @@ mod word;
 
 pub use adopt::{Sockets, adopted, without_socket};
 pub use begin::{begin, guessed_role};
+pub(crate) use half::acknowledges_what_was_sent;
 pub use half::{BEAT_NS, BEATS, Half, LULL_NS};
 pub use next::{Decision, Sent, Verdict, next};
 pub use note::Note;

@@ -153,9 +153,9 @@ fn a_fin_out_of_the_window_does_not_complete_the_handshake() {
     let (client, server) = talk.peers();
     client.syn(1000);
     server.syn_ack(5000, 1001);
-    client.skipped(Stale).fin(1001 + 65535, 5001);
+    client.skipped(Stale).fin(1002 + 65535, 5001);
     talk.expect(SynSent, SynReceived);
-    client.fin(1000 + 65535, 5001);
+    client.fin(1001 + 65535, 5001);
     talk.expect(FinWait1, Established);
 }
 
@@ -368,7 +368,7 @@ fn in_a_capture_of_data_a_fin_out_of_the_receivers_window_is_stale_as_well() {
     talk.open();
     client.data(1001, 5001, 100);
     server.ack(5001, 1101);
-    client.skipped(Stale).fin(66636, 5001);
+    client.skipped(Stale).fin(66637, 5001);
     talk.expect(Established, Established);
 }
 
@@ -391,8 +391,8 @@ fn the_window_may_be_shifted_by_fourteen() {
     let server = server.window(1);
     server.shift(14).syn_ack(5000, 1001);
     client.ack(1001, 5001);
-    client.skipped(Stale).fin(1001 + 16384, 5001);
-    client.fin(1000 + 16384, 5001);
+    client.skipped(Stale).fin(1002 + 16384, 5001);
+    client.fin(1001 + 16384, 5001);
     talk.expect(FinWait1, Established);
 }
 

@@ -69,9 +69,9 @@ fn flows() -> Vec<FlowRecord> {
     let roles = [Some(Locality::Client), Some(Locality::Server), Some(Locality::Loopback), None];
     for (n, &state) in State::ALL.iter().enumerate() {
         let (originator, responder) = if n % 2 == 0 {
-            (format!("198.51.100.{n}:4000{n}"), "192.0.2.1:443".to_owned())
+            (format!("198.51.100.{n}:{}", 40_000 + n), "192.0.2.1:443".to_owned())
         } else {
-            (format!("[2001:db8::{n}]:4000{n}"), "[2001:db8:1::1]:22".to_owned())
+            (format!("[2001:db8::{n}]:{}", 40_000 + n), "[2001:db8:1::1]:22".to_owned())
         };
         let mut flow = fixture::flow(&originator, &responder, roles[n % 4]);
         flow.originator.state = (state != State::Unknown).then_some(state);

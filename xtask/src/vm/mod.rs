@@ -40,12 +40,7 @@ const SHORT: &[(&str, &[&str])] = &[
     ("twin", &["every_scenario_is_noted_for_what_it_is"]),
     (
         "real_traffic",
-        &[
-            "opening::open_connections",
-            "ends::a_close_that_throws_data_away",
-            "ends::a_reset_after_a_fin",
-            "attempts::an_address_that_nobody_has",
-        ],
+        &["opening::open_connections", "ends::a_reset_after_a_fin", "attempts::an_address_that_nobody_has"],
     ),
     ("several_interfaces", &["a_router_counts_each_segment_once_and_forwards"]),
     ("neighbours", &[]),

