@@ -224,7 +224,12 @@ impl Stream {
         if self.rst_ignored || self.old_syn {
             all = all.with(Closed);
         }
-        all = if self.late_syn { all.with(SynSent) } else { all };
+        if self.late_syn {
+            all = all.with(SynSent);
+            // One that has come since crosses it, and a FIN without an answer gives it up.
+            all = if self.facts.syn { all.with(SynReceived) } else { all };
+            all = if self.sent_fin.is_some() { all.with(Closed) } else { all };
+        }
         if self.late_syn_ack { all.with(SynReceived) } else { all }
     }
 
@@ -714,7 +719,9 @@ impl Oracle {
             return false;
         };
         let Step { connection, sent, .. } = receiver.steps[index];
-        if !is_ambiguous || sent.is_none_or(|syn| syn.end() != ack) {
+        // A RST that answers another copy of the SYN has ended the attempt.
+        let was_reset = receiver.streams.get(connection as usize).is_some_and(|stream| stream.facts.rst);
+        if !is_ambiguous || was_reset || sent.is_none_or(|syn| syn.end() != ack) {
             return false;
         }
         if !is_over {
