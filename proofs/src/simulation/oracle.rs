@@ -35,8 +35,9 @@ pub enum Doubt {
     BeyondGap,
     /// It has received a SYN-ACK, and its ACK has not passed.
     AckNotPassed,
-    /// It has received a FIN behind a gap that more than one segment has filled, and has said nothing since: a watcher
-    /// that keeps where gaps end, and not where they begin, sees that they are filled by what is acknowledged.
+    /// It has received a FIN behind a gap that more than one segment has filled, or that has passed before the gap was
+    /// filled and comes again, and has said nothing since: a watcher that keeps where gaps end, and not where they
+    /// begin, sees that they are filled by what is acknowledged.
     GapInPieces,
     /// It has lost its connection without a word.
     Crashed,
@@ -398,7 +399,14 @@ impl Oracle {
         };
         let start = Step { connection: 0, state: State::Closed, doubt: None, sent: None, is_own: true };
         let side = || Side { steps: vec![start], ..Side::default() };
-        Self { near, ends: [side(), side()], epoch: 0, is_ambiguous: false, is_superseded: false, is_beyond_window: false }
+        Self {
+            near,
+            ends: [side(), side()],
+            epoch: 0,
+            is_ambiguous: false,
+            is_superseded: false,
+            is_beyond_window: false,
+        }
     }
 
     fn end(&mut self, end: End) -> &mut Side {
@@ -490,7 +498,7 @@ impl Oracle {
                 let fin_beyond_gap = beyond_gap || side.stream(connection).facts.fin == Some(InOrder(false));
                 let is_near = near == Some(end);
                 match has_received_fin(on_wire) {
-                    true if beyond_gap && is_near => Some(Doubt::GapInPieces),
+                    true if fin_beyond_gap && is_near => Some(Doubt::GapInPieces),
                     true if fin_beyond_gap && !is_near => Some(Doubt::BeyondGap),
                     _ => None,
                 }

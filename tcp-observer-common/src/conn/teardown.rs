@@ -62,7 +62,7 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
         }
         // What was missing before the FIN has come meanwhile, or comes with it.
         let peer = word.state(from.opposite());
-        let peer = if nothing_lacks || sender_seen && !sent.sender.has_gap(sent.receiver) { peer.fin_received() } else { peer };
+        let peer = if nothing_lacks { peer.fin_received() } else { peer };
         let note = if sent.doubles_fin() {
             Note::FramesDoubled
         } else if peer_waits {

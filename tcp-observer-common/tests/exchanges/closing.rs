@@ -538,20 +538,6 @@ fn a_fin_behind_a_gap_that_was_filled_in_part_is_not_received() {
     talk.expect(FinWait1, Established);
 }
 
-#[test]
-fn a_fin_that_comes_again_once_the_gap_before_it_was_filled_is_received() {
-    let talk = Talk::new();
-    let (client, server) = talk.peers();
-    talk.open();
-    server.ack(5001, 1001);
-    client.fin(1101, 5001);
-    client.data(1001, 5001, 100);
-    talk.expect(FinWait1, Established);
-    talk.wait(300_000_000);
-    client.fin(1101, 5001);
-    talk.expect(FinWait1, CloseWait);
-}
-
 /// The FIN's number may lie a number beyond the window, and the RST stands right behind it.
 #[test]
 fn a_rst_behind_a_fin_at_the_windows_edge_is_in_place() {
