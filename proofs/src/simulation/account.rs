@@ -70,7 +70,12 @@ impl Account {
             }
         }
         let originator = if word.side_of(Role::Originator) == left { End::Left } else { End::Right };
-        let crossed = self.passed.iter().any(|passed| passed.from != originator && is_bare_syn(&passed.header));
+        // An originator sends a SYN-ACK only where the SYNs have crossed, even if the other one was not taken for this
+        // flow's.
+        let crossed = self.passed.iter().any(|passed| {
+            let header = &passed.header;
+            header.syn && header.ack.is_some() == (passed.from == originator)
+        });
         let began_with_syn = self.passed.first().is_some_and(|passed| is_bare_syn(&passed.header));
         if word.outcome() != Outcome::Completed || !began_with_syn || crossed {
             return Ok(());

@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod host;
+pub mod known;
 pub mod oracle;
 pub mod packet;
 pub mod plan;

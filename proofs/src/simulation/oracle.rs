@@ -35,6 +35,10 @@ pub enum Doubt {
     BeyondGap,
     /// It has received a SYN-ACK, and its ACK has not passed.
     AckNotPassed,
+    /// It has received a FIN behind a gap that more than one segment has filled, or that has passed before the gap was
+    /// filled and comes again, and has said nothing since: a watcher that keeps where gaps end, and not where they
+    /// begin, sees that they are filled by what is acknowledged.
+    GapInPieces,
     /// It has lost its connection without a word.
     Crashed,
     /// Its TIME-WAIT is over. How long that lasts is the stack's own choice.
@@ -64,6 +68,9 @@ pub enum Doubt {
     /// It has closed before its peer's FIN came, but no FIN of it has passed until afterwards: not CLOSING by what
     /// passes, but LAST-ACK.
     FinHeldBack,
+    /// A FIN or RST has passed that ends beyond the widest window that was advertised to its sender, behind data that
+    /// does so too. RFC 9293, 3.8.6 forbids to send that; smoltcp heeds no window when it sends data again.
+    BeyondWindow,
 }
 
 impl Doubt {
@@ -71,7 +78,9 @@ impl Doubt {
     pub fn at_near_end(self) -> bool {
         match self {
             Self::NotPassed | Self::AckNotPassed | Self::BeyondGap => false,
-            Self::Crashed
+            Self::GapInPieces
+            | Self::BeyondWindow
+            | Self::Crashed
             | Self::TimeWaitOver
             | Self::SynOverOld
             | Self::RstOutOfPlace
@@ -114,6 +123,15 @@ struct Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct InOrder(bool);
 
+/// How a segment that passes stands to what has passed before.
+#[derive(Clone, Copy, Debug)]
+struct Hearing {
+    beyond_gap: bool,
+    rst_in_place: bool,
+    repeats_syn: bool,
+    is_dropped: bool,
+}
+
 /// One connection of an end, as it has shown itself to the watcher, and as it is.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stream {
@@ -122,6 +140,8 @@ struct Stream {
     sent_next: u32,
     sent_fin: Option<u32>,
     window: Option<u16>,
+    /// The widest window of it that has passed.
+    max_window: u16,
     sent_ack: Option<u32>,
     /// The same of what has passed.
     seen: bool,
@@ -136,6 +156,8 @@ struct Stream {
     rst_ignored: bool,
     ack_ignored: bool,
     fin_ignored: bool,
+    /// It has ignored data with an old acknowledgement.
+    data_ignored: bool,
     old_syn: bool,
     syn_refused: bool,
     syn_in_time_wait: bool,
@@ -203,7 +225,12 @@ impl Stream {
         if self.rst_ignored || self.old_syn {
             all = all.with(Closed);
         }
-        all = if self.late_syn { all.with(SynSent) } else { all };
+        if self.late_syn {
+            all = all.with(SynSent);
+            // One that has come since crosses it, and a FIN without an answer gives it up.
+            all = if self.facts.syn { all.with(SynReceived) } else { all };
+            all = if self.sent_fin.is_some() { all.with(Closed) } else { all };
+        }
         if self.late_syn_ack { all.with(SynReceived) } else { all }
     }
 
@@ -211,6 +238,13 @@ impl Stream {
         if header.syn && self.isn == Some(header.seq) && !self.seen {
             (self.seen, self.next) = (true, header.end());
         } else if self.seen && !header.rst {
+            let fills = |end: u32| {
+                let begins_before = self.acked.is_some_and(|acked| !after(header.seq, acked));
+                header.payload > 0 && begins_before && !after(end, header.end())
+            };
+            if self.gap_end.is_some_and(fills) {
+                self.gap_end = None;
+            }
             if after(header.seq, self.next) {
                 self.gap_end = Some(header.seq);
             }
@@ -228,7 +262,8 @@ impl Stream {
     }
 
     /// Takes in what passes towards it.
-    fn hear(&mut self, header: Header, beyond_gap: bool, rst_in_place: bool, repeats_syn: bool) {
+    fn hear(&mut self, header: Header, how: Hearing) {
+        let Hearing { beyond_gap, rst_in_place, repeats_syn, is_dropped } = how;
         let acknowledges =
             self.isn.is_some_and(|isn| header.ack.is_some_and(|ack| within(ack, isn.wrapping_add(1), self.sent_next)));
         let facts = &mut self.facts;
@@ -245,7 +280,7 @@ impl Stream {
             }
             facts.syn_acked |= !header.syn && !repeats_syn;
             facts.syn_acked_by_syn |= header.syn;
-            facts.fin_acked |= self.sent_fin.is_some() && header.ack == self.sent_fin;
+            facts.fin_acked |= !is_dropped && self.sent_fin.is_some() && header.ack == self.sent_fin;
             if header.fin && facts.fin.is_none() {
                 facts.fin = Some(InOrder(!beyond_gap));
             }
@@ -271,7 +306,9 @@ pub struct Oracle {
     /// A SYN has passed that may have begun one, or not.
     is_ambiguous: bool,
     /// A connection has begun that the watcher takes for none, over one that both ends have lost.
-    pub is_superseded: bool,
+    is_superseded: bool,
+    /// A FIN or RST has passed that its sender was not allowed to send.
+    is_beyond_window: bool,
 }
 
 #[derive(Default)]
@@ -286,6 +323,8 @@ struct Side {
     coming_doubtful_rst: bool,
     has_refused_syn: bool,
     taken_syns: Vec<u32>,
+    /// The RSTs of it that have passed: of which connection, their numbers, and whether they were in place then.
+    passed_rsts: Vec<(u32, u32, bool)>,
 }
 
 impl Side {
@@ -360,7 +399,14 @@ impl Oracle {
         };
         let start = Step { connection: 0, state: State::Closed, doubt: None, sent: None, is_own: true };
         let side = || Side { steps: vec![start], ..Side::default() };
-        Self { near, ends: [side(), side()], epoch: 0, is_ambiguous: false, is_superseded: false }
+        Self {
+            near,
+            ends: [side(), side()],
+            epoch: 0,
+            is_ambiguous: false,
+            is_superseded: false,
+            is_beyond_window: false,
+        }
     }
 
     fn end(&mut self, end: End) -> &mut Side {
@@ -380,6 +426,12 @@ impl Oracle {
         let sent = if let Cause::Sent(_) = cause { header } else { None };
         let is_placed = packet
             .is_some_and(|packet| self.end(packet.from).streams.iter().any(|stream| stream.places(packet.header)));
+        // It may have overtaken the data before it, which has passed since.
+        let rst_was_in_place = packet.is_none_or(|packet| {
+            let passed = &self.end(packet.from).passed_rsts;
+            let is_this = |rst: &&(u32, u32, bool)| (rst.0, rst.1) == (packet.connection, packet.header.seq);
+            passed.iter().filter(is_this).any(|rst| rst.2)
+        });
         let from_other = packet.filter(|packet| packet.from != end);
         let epoch = self.epoch;
         let syn_fits =
@@ -434,7 +486,7 @@ impl Oracle {
                 let is_ignored =
                     (rst_in_place || is_placed || may_have_crossed) && !changed && on_wire != State::Closed;
                 stream.rst_ignored |= is_ignored;
-                (changed && !rst_in_place).then_some(Doubt::RstOutOfPlace)
+                (changed && !(rst_in_place && rst_was_in_place)).then_some(Doubt::RstOutOfPlace)
             }
             _ if !changed => None,
             Cause::Received(_) if is_bare_syn && (!syn_fits || answered_before) => Some(Doubt::SynOverOld),
@@ -442,7 +494,14 @@ impl Oracle {
                 Some(Doubt::AckNotPassed)
             }
             Cause::Received(_) => {
-                (beyond_gap && has_received_fin(on_wire) && near != Some(end)).then_some(Doubt::BeyondGap)
+                // Where the FIN stood when it passed counts: what lacked then may have come since.
+                let fin_beyond_gap = beyond_gap || side.stream(connection).facts.fin == Some(InOrder(false));
+                let is_near = near == Some(end);
+                match has_received_fin(on_wire) {
+                    true if fin_beyond_gap && is_near => Some(Doubt::GapInPieces),
+                    true if fin_beyond_gap && !is_near => Some(Doubt::BeyondGap),
+                    _ => None,
+                }
             }
             Cause::Sent(_) => Some(Doubt::NotPassed),
             Cause::Acted(Action::Crash) => Some(Doubt::Crashed),
@@ -460,7 +519,9 @@ impl Oracle {
             let is_ahead = stream.sent_ack.is_some_and(|ack| after(header.seq, ack));
             let has_no_room = is_ahead || stream.window == Some(0) && header.payload > 0;
             let acks_less = stream.acked.is_some_and(|acked| header.ack.is_some_and(|ack| after(acked, ack)));
-            stream.fin_ignored |= header.fin && (header.payload > 0 || acks_less) && has_taken_no_fin(on_wire);
+            stream.data_ignored |= header.payload > 0 && acks_less;
+            let is_ignorable = header.payload > 0 || acks_less || stream.data_ignored;
+            stream.fin_ignored |= header.fin && is_ignorable && has_taken_no_fin(on_wire);
             stream.ack_ignored |= is_due
                 && (beyond_gap || is_old || has_no_room || stream.fin_ignored)
                 && !header.syn
@@ -480,10 +541,36 @@ impl Oracle {
         unfilled || after(packet.header.seq, stream.next)
     }
 
-    /// Whether a segment holds nothing but data that was acknowledged before.
+    /// Whether a segment holds nothing but data that was acknowledged before, or lies before all that has passed: its
+    /// receiver drops it, with its acknowledgement, and may not have acknowledged anything of that yet.
     fn is_old(&mut self, packet: &Packet) -> bool {
+        let stream = *self.end(packet.from).stream(packet.connection);
+        let is_passed = stream.seen && after(stream.next, packet.header.end());
+        is_passed
+            || packet.header.end() != packet.header.seq
+                && stream.acked.is_some_and(|acked| !after(packet.header.end(), acked))
+    }
+
+    /// Whether a segment ends before what its receiver has acknowledged past the watcher: it is dropped, with its
+    /// acknowledgement (RFC 9293, 3.10.7.4, first check).
+    fn is_dropped(&mut self, packet: &Packet) -> bool {
         let acked = self.end(packet.from).stream(packet.connection).acked;
-        packet.header.end() != packet.header.seq && acked.is_some_and(|acked| !after(packet.header.end(), acked))
+        acked.is_some_and(|acked| after(acked, packet.header.end()))
+    }
+
+    /// Whether a segment stands where its sender's data ends, beyond the widest window that its peer has advertised to it.
+    /// The FIN's own number is not data. No end of the simulation has more room than a window without scale tells of.
+    fn ends_beyond_window(&mut self, packet: &Packet) -> bool {
+        let widest = self.end(packet.from.opposite()).streams.last().map_or(0, |peer| peer.max_window);
+        let stream = *self.end(packet.from).stream(packet.connection);
+        let is_own = stream.isn.is_some() && packet.header.end() == stream.sent_next;
+        let edge = stream.acked.map(|acked| acked.wrapping_add(u32::from(widest) + 1));
+        is_own && edge.is_some_and(|edge| after(packet.header.end(), edge))
+    }
+
+    /// Whether the watcher follows the connection that there is.
+    pub fn is_followed(&self) -> bool {
+        !self.is_superseded && !self.is_beyond_window
     }
 
     /// Whether a RST has a number between what its receiver has acknowledged and what its sender has sent, as far as both
@@ -510,6 +597,14 @@ impl Oracle {
         let to = from.opposite();
         let rst_in_place = header.rst && self.is_in_place(packet);
         let beyond_gap = self.is_beyond_gap(packet);
+        let is_dropped = self.is_dropped(packet);
+        self.is_beyond_window |= (header.fin || header.rst) && self.ends_beyond_window(packet);
+        if let Some(receiver) = self.end(from).streams.get_mut(connection as usize) {
+            receiver.max_window = receiver.max_window.max(header.window);
+        }
+        if header.rst {
+            self.end(from).passed_rsts.push((connection, header.seq, rst_in_place));
+        }
         let syn_fits = header.syn && self.syn_fits(packet);
         let receiver = self.possible(to);
         let peer_fin = self.end(to).streams.last().and_then(|stream| stream.sent_fin);
@@ -521,6 +616,7 @@ impl Oracle {
             }
             self.is_ambiguous = !syn_fits;
             self.is_superseded &= !syn_fits;
+            self.is_beyond_window &= !syn_fits;
             let receiver = self.end(to);
             receiver.coming_syn = Some(header.seq);
             (receiver.coming_rst, receiver.coming_doubtful_rst) = (false, false);
@@ -541,7 +637,7 @@ impl Oracle {
         for index in side.told + 1..side.steps.len() {
             let earlier = &mut side.steps[index];
             match earlier.doubt {
-                Some(Doubt::BeyondGap) if index <= step && !header.rst => earlier.doubt = None,
+                Some(Doubt::BeyondGap | Doubt::GapInPieces) if index <= step && !header.rst => earlier.doubt = None,
                 Some(Doubt::AckNotPassed) if index <= step && !header.rst && !repeats_syn => earlier.doubt = None,
                 Some(Doubt::NotPassed) if earlier.sent.is_some_and(|sent| is_same(&sent, &header)) => {
                     earlier.doubt = match (header.syn, header.rst) {
@@ -588,7 +684,7 @@ impl Oracle {
             (stream.facts.rst, stream.facts.doubtful_rst) = (false, was_reset);
         }
         if let Some(stream) = self.end(to).addressed(header) {
-            stream.hear(header, beyond_gap, rst_in_place, repeats_syn);
+            stream.hear(header, Hearing { beyond_gap, rst_in_place, repeats_syn, is_dropped });
         }
         if header.syn && header.ack.is_some() {
             let side = self.end(from);
@@ -602,7 +698,10 @@ impl Oracle {
             let side = self.end(from);
             let last = *side.steps.last().expect("a history has a beginning");
             let has_moved_on = last.connection != connection || last.state != State::SynSent;
+            // What has passed towards it before crosses this one, as it seems.
+            let crosses = has_moved_on && side.coming_syn.is_some() && !side.coming_rst;
             side.stream(connection).late_syn |= has_moved_on;
+            side.stream(connection).facts.syn |= crosses;
             if let Some(stream) = side.streams.last_mut() {
                 stream.late_syn |= has_moved_on;
             }
@@ -628,7 +727,9 @@ impl Oracle {
             return false;
         };
         let Step { connection, sent, .. } = receiver.steps[index];
-        if !is_ambiguous || sent.is_none_or(|syn| syn.end() != ack) {
+        // A RST that answers another copy of the SYN has ended the attempt.
+        let was_reset = receiver.streams.get(connection as usize).is_some_and(|stream| stream.facts.rst);
+        if !is_ambiguous || was_reset || sent.is_none_or(|syn| syn.end() != ack) {
             return false;
         }
         if !is_over {
@@ -656,7 +757,11 @@ impl Oracle {
         let opening = States::of(&[State::SynSent, State::SynReceived]);
         match packet.header.ack {
             // Each has sent its SYN before the other's came.
-            None if receiver.is_within(opening) && receiver_opens => sender.is_within(closed.or(opening)),
+            // One that has answered by a SYN-ACK of another number has lost that connection since.
+            None if receiver.is_within(opening) && receiver_opens => {
+                let answer = self.end(from).last_syn().filter(|syn| syn.ack.is_some() && syn.seq != packet.header.seq);
+                sender.is_within(closed.or(opening)) && !(sender.has(State::SynReceived) && answer.is_some())
+            }
             None => receiver == closed && sender.is_within(closed.with(State::TimeWait).with(State::SynSent)),
             Some(ack) => {
                 let side = self.end(to);
@@ -675,7 +780,7 @@ impl Oracle {
 
     /// The states that the watcher may say.
     pub fn possible(&self, end: End) -> States {
-        if self.is_superseded {
+        if !self.is_followed() {
             return States::of(State::ALL);
         }
         let side = &self.ends[end as usize];
@@ -723,6 +828,7 @@ impl Oracle {
             (stream.late_syn || stream.late_syn_ack, Doubt::LateSyn),
             (stream.fin_held_back && matches!(last.state, State::Closing | State::TimeWait), Doubt::FinHeldBack),
         ];
+        doubts.extend(self.is_beyond_window.then_some(Doubt::BeyondWindow));
         doubts.extend(of_stream.into_iter().filter_map(|(is_so, doubt)| is_so.then_some(doubt)));
         (last.state, doubts)
     }

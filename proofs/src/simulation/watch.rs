@@ -309,7 +309,7 @@ impl Witness for Watch<'_> {
         let flow = self.flow();
         self.account.pass(now_ns, packet.from, packet.header, flow.as_ref().map(|(flow, _)| flow));
         if let Some((flow, left)) = &flow
-            && !self.oracle.is_superseded
+            && self.oracle.is_followed()
             && let Err(what) = self.account.check(flow, *left)
         {
             self.fail(now_ns, what);

@@ -209,6 +209,15 @@ impl Half {
         had_gap && (!peer.has_acknowledged() || peer.acked.get().before(self.gap_end.get()))
     }
 
+    /// Whether this holds all that its receiver may lack before the end of the last gap.
+    #[inline(always)]
+    fn is_gap_filled_by(&self, segment: &Segment, peer: &Half) -> bool {
+        peer.has_acknowledged()
+            && !segment.seq.after(peer.acked.get())
+            && !segment.end().before(self.gap_end.get())
+            && !segment.seq.after(self.gap_end.get())
+    }
+
     /// Whether [`Self::acked`] says something.
     #[inline(always)]
     pub(crate) fn has_acknowledged(&self) -> bool {
@@ -291,6 +300,9 @@ impl Half {
             // A RST's number is not the stream's.
             SegmentKind::Rst => {}
             SegmentKind::Data | SegmentKind::Ack => {
+                if kind == SegmentKind::Data && self.is_gap_filled_by(segment, peer) {
+                    self.gap_end.set(self.isn.get());
+                }
                 // Nothing comes after a FIN.
                 if !is_first && !before.has_of(Mark::FinSent, role) {
                     // Data on the SYN that its answer did not acknowledge was not taken: the stream begins again there.

@@ -95,7 +95,13 @@ pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'
         // receiver will; this answers some other SYN.
         return Verdict::stale(Note::WrongSynAck);
     }
+    let originator_is_local = word.has_of(Mark::Local, Role::Originator);
     match (from, own, peer) {
+        // The originator has sent its SYN and got the other: one with another number is out of its window (RFC 9293,
+        // 3.10.7.4, first check). A local responder that sends a bare SYN has not taken the originator's.
+        (Role::Responder, _, State::SynReceived) if renumbers && originator_is_local => {
+            Verdict::stale(Note::WrongSynAck)
+        }
         (_, State::SynReceived, State::SynReceived) => completed_for(word, from.opposite(), sent, Note::Nothing),
         // The second SYN-ACK of a simultaneous open.
         (_, State::SynReceived | State::Established, State::SynReceived | State::Established) => {

@@ -80,8 +80,12 @@ fn is_expected(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> bo
     let receiver_seen = word.has_of(Mark::Seen, from.opposite()) && sent.receiver.has_acknowledged();
     let expected_next = sent.sender.next_seq.get();
     let acked = sent.receiver.acked.get();
-    // Some stacks reset with the number of their FIN; Linux takes that (`tcp_reset_check`).
-    if word.has_of(Mark::FinSent, from) && segment.seq.plus(1) == expected_next {
+    // Some stacks reset with the number of their FIN; Linux takes that (`tcp_reset_check`). The FIN was held against the
+    // window when it passed, and may have ended a number beyond it: what follows on it is in place as well.
+    if sender_seen
+        && word.has_of(Mark::FinSent, from)
+        && (segment.seq == expected_next || segment.seq.plus(1) == expected_next)
+    {
         return true;
     }
     // What the sender was seen to send may be a liar's; the receiver's own word bounds it.

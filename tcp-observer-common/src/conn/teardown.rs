@@ -28,7 +28,11 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
     };
     let mut word = confirmed(word.forgotten(), from, segment, sent).forgotten();
     // Of a FIN that is known from the socket table only, nobody knows the number.
-    let acks_fin = word.has_of(Mark::FinSent, from.opposite())
+    // Its receiver drops what lies before all that it expects, the acknowledgement with it (RFC 9293, 3.10.7.4, first
+    // check; Linux's `tcp_sequence`).
+    let is_dropped = sent.receiver.has_acknowledged() && segment.end().before(sent.receiver.acked.get());
+    let acks_fin = !is_dropped
+        && word.has_of(Mark::FinSent, from.opposite())
         && (segment.ack == sent.receiver.next_seq.get() || !word.has_of(Mark::Seen, from.opposite()));
     if acks_fin {
         // Only what was received is acknowledged.

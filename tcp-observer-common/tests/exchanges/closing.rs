@@ -496,3 +496,58 @@ fn a_keepalive_probe_moves_nothing() {
     assert_eq!(talk.word(), word);
     assert_eq!(client.half().next_seq.get(), SeqNum(1001));
 }
+
+/// A keepalive's number, or that of an ACK which was overtaken by data: RFC 9293, 3.10.7.4 has its receiver drop it.
+#[test]
+fn an_acknowledgement_of_a_fin_before_what_its_receiver_expects_is_dropped() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    client.fin(1001, 5001);
+    server.data(5001, 1001, 10);
+    client.ack(1002, 5011);
+    server.ack(5001, 1002);
+    talk.expect(FinWait1, CloseWait);
+    server.ack(5011, 1002);
+    talk.expect(FinWait2, CloseWait);
+}
+
+/// Everything has passed here, in an order that leaves nothing out; the receiver's acknowledgement is delayed.
+#[test]
+fn a_fin_behind_a_gap_that_was_filled_is_received_before_anything_is_acknowledged() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    server.ack(5001, 1001);
+    client.data(1101, 5001, 100);
+    client.data(1001, 5001, 100);
+    client.fin(1201, 5001);
+    talk.expect(FinWait1, CloseWait);
+}
+
+#[test]
+fn a_fin_behind_a_gap_that_was_filled_in_part_is_not_received() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    server.ack(5001, 1001);
+    client.data(1101, 5001, 100);
+    client.data(1001, 5001, 99);
+    client.data(1051, 5001, 50);
+    client.fin(1201, 5001);
+    talk.expect(FinWait1, Established);
+}
+
+/// The FIN's number may lie a number beyond the window, and the RST stands right behind it.
+#[test]
+fn a_rst_behind_a_fin_at_the_windows_edge_is_in_place() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.window(100).syn_ack(5000, 1001);
+    client.ack(1001, 5001);
+    client.fin_data(1001, 5001, 100);
+    talk.expect(FinWait1, CloseWait);
+    client.rst(1102);
+    talk.expect(Closed, Closed);
+}

@@ -333,3 +333,18 @@ fn in_a_simultaneous_open_each_end_needs_its_own_syn_acknowledged() {
     talk.expect(Established, Established);
     talk.expect_outcome(Outcome::Completed);
 }
+
+/// The client, which has both SYNs, answers it by an ACK (RFC 9293, 3.10.7.4, first check).
+#[test]
+fn after_crossing_syns_a_syn_ack_of_another_number_is_stale_to_a_local_end() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(100);
+    server.syn(300);
+    client.syn_ack(100, 301);
+    talk.expect(SynReceived, Established);
+    server.skipped(Stale).syn_ack(900, 101);
+    talk.expect(SynReceived, Established);
+    server.rst(301);
+    talk.expect(Closed, Closed);
+}
