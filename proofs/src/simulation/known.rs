@@ -20,7 +20,6 @@ pub const KNOWN: &[Known] = &[
     known(63789, "a delayed SYN whose RST had passed before it is answered after the next attempt has begun"),
     known(98113, "a RST refuses a SYN, and a copy of the SYN is answered afterwards"),
     known(101518, "a SYN again, answered with another number after a crash; the first answer comes late"),
-    known(105732, "an old SYN is answered, its ghost reset by a late RST, and its tuple used again"),
     known(115566, "an old ACK is answered by a RST of the new connection, in the window"),
     known(128368, "a keepalive of the SYN's number while the handshake's ACK is lost"),
     known(131141, "a SYN that its RST has overtaken passes after the next attempt's"),

@@ -74,7 +74,7 @@ fn fin(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>, acks_peer_fin
     }
     let is_filtered = word.has(Mark::MayLack) && sent.sender.is_bare() && sent.receiver.is_bare();
     // Whatever lies before it has passed here as well, and nothing is known to be missing.
-    let in_order = !sender_seen
+    let in_order = !sender_seen && !sent.receiver.has_acknowledged()
         || is_filtered
         || nothing_lacks
         || segment.seq.within(expected_next.plus(u32::wrapping_neg(segment.payload_bytes)), expected_next)

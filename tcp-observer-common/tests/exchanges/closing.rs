@@ -513,6 +513,19 @@ fn an_acknowledgement_of_a_fin_before_what_its_receiver_expects_is_dropped() {
 }
 
 /// Everything has passed here, in an order that leaves nothing out; the receiver's acknowledgement is delayed.
+/// Picked up with the SYN-ACK; the data before the FIN was lost on its way here.
+#[test]
+fn a_fin_that_is_the_first_seen_of_its_sender_may_lie_beyond_a_gap() {
+    let talk = Talk::on_server();
+    let (client, server) = talk.peers();
+    server.syn_ack(5000, 1001);
+    client.fin(1101, 5001);
+    talk.expect(FinWait1, Established);
+    client.data(1001, 5001, 100);
+    server.ack(5001, 1102);
+    talk.expect(FinWait2, CloseWait);
+}
+
 #[test]
 fn a_fin_behind_a_gap_that_was_filled_is_received_before_anything_is_acknowledged() {
     let talk = Talk::new();
