@@ -169,19 +169,19 @@ fn lacks_a_segment(live: &Value, replayed: &Value) -> bool {
     })
 }
 
-/// The tuples on which one account has a remnant and the other has not, and both have the same number of packets: what is
-/// over stays for five to ten seconds, by when the sweep comes by, and what comes then is the flow's or another's.
+/// The tuples on which something was said again five seconds or more after the end, by one account at least: what is over
+/// stays for five to ten seconds, by when the sweep comes by, and what comes then is the flow's in one account and
+/// another's, or nobody's, in the other.
 fn swept_between(live: &BTreeMap<Id, Value>, replayed: &BTreeMap<Id, Vec<Value>>) -> BTreeSet<[SocketAddr; 2]> {
-    let mut tuples: BTreeMap<[SocketAddr; 2], [(u64, usize); 2]> = BTreeMap::new();
-    let of_live = live.iter().map(|(id, record)| (0, id, record));
-    let of_replay = replayed.iter().flat_map(|(id, records)| records.iter().map(move |record| (1, id, record)));
-    for (account, id, record) in of_live.chain(of_replay) {
-        let (count, remnants) = &mut tuples.entry(id.tuple()).or_default()[account];
-        *count += packets(record).into_iter().flatten().sum::<u64>();
-        *remnants += usize::from(is_remnant(record));
-    }
-    let differ = |[live, replayed]: &[(u64, usize); 2]| live.0 == replayed.0 && live.1 != replayed.1;
-    tuples.into_iter().filter(|(_, accounts)| differ(accounts)).map(|(tuple, _)| tuple).collect()
+    const LINGER_SECONDS: f64 = 5.0;
+    let lasted = |record: &Value| record["duration_seconds"].as_f64().unwrap_or_default();
+    let is_late = |(id, live): &(&Id, &Value)| {
+        let replayed = replayed.get(id).and_then(|records| records.last());
+        let both_over = |replayed: &Value| live["phase"] == "closed" && replayed["phase"] == "closed";
+        replayed
+            .is_some_and(|replayed| both_over(replayed) && (lasted(replayed) - lasted(live)).abs() >= LINGER_SECONDS)
+    };
+    live.iter().filter(is_late).map(|(id, _)| id.tuple()).collect()
 }
 
 /// Whether the agent has found that the local socket is not there any more.
@@ -220,7 +220,8 @@ fn is_echo(record: &Value) -> bool {
     is_remnant(record) && record["completeness"].as_u64().is_some_and(|seen| seen & !(4 | 32) == 0)
 }
 
-/// Each connection's near socket has said that it went through the states that were observed, and no others did.
+/// Each connection's near socket has said that it went through the states that were observed, and no others did. Gives
+/// the clients of those that held their FINs back.
 pub fn courses_and_sockets(
     courses: &BTreeMap<SocketAddr, Vec<Course>>,
     changes: &[Change],
@@ -228,7 +229,8 @@ pub fn courses_and_sockets(
     is_lossy: bool,
     exceptions: &mut BTreeMap<&'static str, usize>,
     wrong: &mut Vec<String>,
-) {
+) -> BTreeSet<SocketAddr> {
+    let mut held_back_on = BTreeSet::new();
     let mut sockets: BTreeMap<SocketAddr, Vec<(&'static str, &'static str)>> = BTreeMap::new();
     for change in changes {
         let is_server = SERVER_PORTS.contains(&change.local.port());
@@ -255,8 +257,12 @@ pub fn courses_and_sockets(
             }
             let held_back = |kernel: &&Vec<&str>| sequence::agree_but_for_a_fin_held_back(kernel, &course.states);
             let unread = |kernel: &&Vec<&str>| sequence::agree_but_for_a_fin_unread(kernel, &course.states);
+            let silent = |kernel: &&Vec<&str>| sequence::agree_but_for_a_silent_end(kernel, &course.states);
             let exception = if left.next_if(held_back).is_some() {
+                held_back_on.insert(*client);
                 "a FIN was held back"
+            } else if left.next_if(silent).is_some() {
+                "aborted in LAST_ACK, which sends nothing"
             } else if course.ends_in_bare_reset && left.next_if(unread).is_some() {
                 "a FIN came with data that nobody reads"
             } else if course.is_remnant && is_lossy {
@@ -275,6 +281,7 @@ pub fn courses_and_sockets(
             wrong.push(format!("{client}\n  sockets  {kernel:?}\n  observed {seen:?}\n    {}", lines.join("\n    ")));
         }
     }
+    held_back_on
 }
 
 /// Each connection that was made has a record that says what is certain of it; there are no others. Where segments are
