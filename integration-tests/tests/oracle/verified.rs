@@ -43,11 +43,12 @@ impl AddAssign for Verified {
 }
 
 impl Verified {
-    /// What it has found, without the TIME_WAIT of those that held their FINs back, of which nothing but the socket knows
-    /// when the flow is forgotten.
+    /// What it has found, without the CLOSING and TIME_WAIT of those that held their FINs back, of which nothing but the
+    /// socket knows when the flow is forgotten.
     pub fn wrong_but_for(&self, held_back: &BTreeSet<SocketAddr>) -> Vec<String> {
         let is_known = |ends: &[SocketAddr; 2], object: &Value| {
-            object["socket"]["state"] == "time_wait" && ends.iter().any(|end| held_back.contains(end))
+            let is_so = matches!(object["socket"]["state"].as_str(), Some("closing" | "time_wait"));
+            is_so && ends.iter().any(|end| held_back.contains(end))
         };
         let wrong = self.wrong.iter().filter(|(ends, object)| !is_known(ends, object));
         wrong.map(|(_, object)| format!("verify: {object}")).collect()
