@@ -72,7 +72,12 @@ pub fn live_and_replayed(
         }
     }
     let is_replaced = |id: &Id| last.get(&(id.originator, id.responder)).is_some_and(|&(_, latest)| latest != id);
+    let swept_between = swept_between(live, replayed);
     for id in live.keys().chain(replayed.keys()).collect::<BTreeSet<_>>() {
+        if swept_between.contains(&id.tuple()) {
+            *exceptions.entry("late segments, before one sweep and after the other").or_default() += 1;
+            continue;
+        }
         match (live.get(id), replayed.get(id).map(Vec::as_slice)) {
             // A lone ACK or RST begins a flow in `replay` only.
             (None, Some([replayed])) if is_echo(replayed) => {
@@ -83,7 +88,7 @@ pub fn live_and_replayed(
                 *exceptions.entry("segments after the socket was gone").or_default() += 1;
             }
             (Some(remnant), None)
-                if is_remnant(remnant) && live.iter().any(|(at, live)| is_gone(live) && at.is_of(id)) => {}
+                if is_remnant(remnant) && live.iter().any(|(at, live)| is_gone(live) && at.tuple() == id.tuple()) => {}
             // On a tuple that is used again at once, what came last was not dumped any more.
             (Some(live), Some([replayed])) if by_ticks && is_replaced(id) && packets(live) != packets(replayed) => {
                 *exceptions.entry("replaced between two dumps").or_default() += 1;
@@ -164,6 +169,21 @@ fn lacks_a_segment(live: &Value, replayed: &Value) -> bool {
     })
 }
 
+/// The tuples on which something was said again five seconds or more after the end, by one account at least: what is over
+/// stays for five to ten seconds, by when the sweep comes by, and what comes then is the flow's in one account and
+/// another's, or nobody's, in the other.
+fn swept_between(live: &BTreeMap<Id, Value>, replayed: &BTreeMap<Id, Vec<Value>>) -> BTreeSet<[SocketAddr; 2]> {
+    const LINGER_SECONDS: f64 = 5.0;
+    let lasted = |record: &Value| record["duration_seconds"].as_f64().unwrap_or_default();
+    let is_late = |(id, live): &(&Id, &Value)| {
+        let replayed = replayed.get(id).and_then(|records| records.last());
+        let both_over = |replayed: &Value| live["phase"] == "closed" && replayed["phase"] == "closed";
+        replayed
+            .is_some_and(|replayed| both_over(replayed) && (lasted(replayed) - lasted(live)).abs() >= LINGER_SECONDS)
+    };
+    live.iter().filter(is_late).map(|(id, _)| id.tuple()).collect()
+}
+
 /// Whether the agent has found that the local socket is not there any more.
 fn is_gone(live: &Value) -> bool {
     notes(live).any(|note| note == "socket_gone")
@@ -200,7 +220,8 @@ fn is_echo(record: &Value) -> bool {
     is_remnant(record) && record["completeness"].as_u64().is_some_and(|seen| seen & !(4 | 32) == 0)
 }
 
-/// Each connection's near socket has said that it went through the states that were observed, and no others did.
+/// Each connection's near socket has said that it went through the states that were observed, and no others did. Gives
+/// the clients of those that held their FINs back.
 pub fn courses_and_sockets(
     courses: &BTreeMap<SocketAddr, Vec<Course>>,
     changes: &[Change],
@@ -208,7 +229,8 @@ pub fn courses_and_sockets(
     is_lossy: bool,
     exceptions: &mut BTreeMap<&'static str, usize>,
     wrong: &mut Vec<String>,
-) {
+) -> BTreeSet<SocketAddr> {
+    let mut held_back_on = BTreeSet::new();
     let mut sockets: BTreeMap<SocketAddr, Vec<(&'static str, &'static str)>> = BTreeMap::new();
     for change in changes {
         let is_server = SERVER_PORTS.contains(&change.local.port());
@@ -235,8 +257,12 @@ pub fn courses_and_sockets(
             }
             let held_back = |kernel: &&Vec<&str>| sequence::agree_but_for_a_fin_held_back(kernel, &course.states);
             let unread = |kernel: &&Vec<&str>| sequence::agree_but_for_a_fin_unread(kernel, &course.states);
+            let silent = |kernel: &&Vec<&str>| sequence::agree_but_for_a_silent_end(kernel, &course.states);
             let exception = if left.next_if(held_back).is_some() {
+                held_back_on.insert(*client);
                 "a FIN was held back"
+            } else if left.next_if(silent).is_some() {
+                "aborted in LAST_ACK, which sends nothing"
             } else if course.ends_in_bare_reset && left.next_if(unread).is_some() {
                 "a FIN came with data that nobody reads"
             } else if course.is_remnant && is_lossy {
@@ -255,6 +281,7 @@ pub fn courses_and_sockets(
             wrong.push(format!("{client}\n  sockets  {kernel:?}\n  observed {seen:?}\n    {}", lines.join("\n    ")));
         }
     }
+    held_back_on
 }
 
 /// Each connection that was made has a record that says what is certain of it; there are no others. Where segments are

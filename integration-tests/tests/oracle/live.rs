@@ -36,10 +36,9 @@ impl Id {
         }
     }
 
-    /// Whether both are of one tuple.
-    pub fn is_of(&self, other: &Self) -> bool {
-        let ends = |id: &Self| [id.originator.min(id.responder), id.originator.max(id.responder)];
-        ends(self) == ends(other)
+    /// Both ends, whoever is the originator.
+    pub fn tuple(&self) -> [SocketAddr; 2] {
+        [self.originator.min(self.responder), self.originator.max(self.responder)]
     }
 }
 

@@ -143,7 +143,7 @@ impl Round {
         let tables = ["--max-flows", "16384", "--max-half-open", "8192"];
         let agent = Agent::start(near, &[&["--interface", WIRE, "--ingress", "tc"], &tables[..]].concat());
         let mut capture = Capture::start(near, WIRE, "tcp or icmp or icmp6");
-        let (made, live, mut verified) = self.connect(&world, &agent);
+        let (made, live, verified) = self.connect(&world, &agent);
         let talked = begun.elapsed();
         let metrics = agent.metrics();
         let path = capture.stop().to_owned();
@@ -155,7 +155,7 @@ impl Round {
             eprintln!("{self}: the agent was dumped too seldom, for want of CPU time; once more");
             return None;
         };
-        let mut wrong: Vec<String> = std::mem::take(&mut verified.wrong).into_values().collect();
+        let mut wrong = Vec::new();
         let is_lossy = matches!(self.wire, Wire::Bad(_));
         let courses = replayed::courses(&path, &local, self.side);
         let mut exceptions = BTreeMap::new();
@@ -169,7 +169,9 @@ impl Round {
             &mut exceptions,
             &mut wrong,
         );
-        compare::courses_and_sockets(&courses, &changes, self.side, is_lossy, &mut exceptions, &mut wrong);
+        let held_back =
+            compare::courses_and_sockets(&courses, &changes, self.side, is_lossy, &mut exceptions, &mut wrong);
+        wrong.extend(verified.wrong_but_for(&held_back));
         compare::counted_and_recorded(&metrics, &live, &replayed, self.side, &mut wrong);
         let mut kinds = BTreeMap::new();
         for made in &made {

@@ -84,6 +84,12 @@ pub fn agree_but_for_a_fin_unread(kernel: &[&str], observed: &[String]) -> bool 
     }
 }
 
+/// Whether the two agree but for an end without a word: `SO_LINGER` 0 in LAST_ACK drops the socket and sends nothing
+/// (`tcp_disconnect`, `tcp_need_reset`).
+pub fn agree_but_for_a_silent_end(kernel: &[&str], observed: &[String]) -> bool {
+    matches!(kernel, [before @ .., "closed"] if before.last() == Some(&"last_ack") && agree(before, observed))
+}
+
 /// The connections on one tuple, of the states that its sockets went through one after the other.
 pub fn connections(changes: &[(&'static str, &'static str)]) -> Vec<Vec<&'static str>> {
     let mut connections: Vec<Vec<&'static str>> = Vec::new();
@@ -156,6 +162,14 @@ mod tests {
         assert!(agree_but_for_a_fin_unread(&kernel, &observed("syn_sent established fin_wait_1 closing closed")));
         assert!(!agree_but_for_a_fin_unread(&kernel, &observed("syn_sent established close_wait closing closed")));
         assert!(!agree_but_for_a_fin_unread(&kernel, &observed("syn_sent established fin_wait_1 closing")));
+    }
+
+    #[test]
+    fn an_end_in_silence_is_one_in_last_ack() {
+        let kernel = ["established", "close_wait", "last_ack", "closed"];
+        assert!(agree_but_for_a_silent_end(&kernel, &observed("established close_wait last_ack")));
+        assert!(!agree_but_for_a_silent_end(&kernel, &observed("established close_wait")));
+        assert!(!agree_but_for_a_silent_end(&["established", "closed"], &observed("established")));
     }
 
     #[test]

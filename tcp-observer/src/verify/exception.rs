@@ -180,8 +180,11 @@ fn between(socket: &Socket, flow: &FlowRecord, own: &Endpoint, peer: &Endpoint, 
         State::SynSent if is_closed && outcome == Outcome::Unreachable => Some(Exception::Unreachable),
         State::SynSent if is_closed && outcome == Outcome::TimedOut => Some(Exception::SynUnseen),
         State::TimeWait if is_closed && ends_soon(socket) => Some(Exception::TimeWaitEnd),
-        // Its FIN acknowledged the peer's, and yet it is in TIME_WAIT: it had closed before the peer's FIN came (CLOSING).
+        // Its FIN acknowledged the peer's, and yet it is in CLOSING or came from there: it had closed before the peer's came.
         State::TimeWait if is_closed && is_closed_by_peer(flow, own, peer) => Some(Exception::FinUnsent),
+        State::Closing if own.state == Some(State::LastAck) && is_closed_by_peer(flow, own, peer) => {
+            Some(Exception::FinUnsent)
+        }
         State::FinWait1 | State::LastAck | State::Closing if has_unsent_fin(socket, own) => Some(Exception::FinUnsent),
         _ if is_one_sided(flow, own, peer) => Some(Exception::OneDirection),
         State::CloseWait | State::FinWait2 if was_picked_up(flow, own, peer) => Some(Exception::PickedUp),
