@@ -34,7 +34,7 @@ pub struct Unpacked {
 }
 
 impl Kernel {
-    fn version(self) -> &'static str {
+    pub fn version(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",

@@ -10,8 +10,10 @@ mod kernel;
 
 use std::{
     fs,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -136,13 +138,18 @@ fn boot_all(
     };
     let scratch = Scratch::new(&directory)?;
     let disk = image::disk(&scratch.0, &contents)?;
+    let initramfses = unpacked.iter().map(|kernel| image::initramfs(&scratch.0, kernel)).collect::<Result<Vec<_>>>()?;
+    // At the same time: tests wait much, and most of a guest's tests keep one CPU busy.
+    let results: Vec<_> = thread::scope(|scope| {
+        let guests = kernels.iter().zip(unpacked.iter().zip(&initramfses)).map(|(kernel, (unpacked, initramfs))| {
+            let (disk, suite) = (&disk, &suite);
+            scope.spawn(move || run_suite(*kernel, unpacked, initramfs, disk, suite))
+        });
+        let guests: Vec<_> = guests.collect();
+        guests.into_iter().map(|guest| guest.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
     let mut failures = Vec::new();
-    for (kernel, unpacked) in kernels.iter().zip(&unpacked) {
-        let initramfs = image::initramfs(&scratch.0, unpacked)?;
-        println!("== {kernel} ({})", unpacked.release);
-        let started = Instant::now();
-        let (counted, result) = run_suite(unpacked, &initramfs, &disk, &suite);
-        println!("== {kernel}: {counted} in {:.1} s", started.elapsed().as_secs_f64());
+    for (kernel, (counted, result)) in kernels.iter().zip(results) {
         *tally += counted;
         failures.extend(result.err().map(|error| format!("{kernel}: {error:#}")));
     }
@@ -173,11 +180,19 @@ impl Drop for Scratch {
     }
 }
 
-fn run_suite(kernel: &kernel::Unpacked, initramfs: &Path, disk: &Path, suite: &Suite) -> (Tally, Result<()>) {
+/// Boots one kernel and counts; each line of the guest's is passed on with the kernel's version before it.
+fn run_suite(
+    kernel: Kernel,
+    unpacked: &kernel::Unpacked,
+    initramfs: &Path,
+    disk: &Path,
+    suite: &Suite,
+) -> (Tally, Result<()>) {
     let mut counting = Counting::default();
     let mut unwell = Vec::new();
-    let result = guest::boot(kernel, initramfs, disk, suite.limit, |line| {
-        println!("{line}");
+    let started = Instant::now();
+    let result = guest::boot(unpacked, initramfs, disk, suite.limit, |line| {
+        println!("{} | {line}", kernel.version());
         counting.line(line);
         if suite.is_chosen && Tally::parse(line).is_some_and(|tally| tally == Tally::default()) {
             unwell.push("a binary of the selection ran no test".to_owned());
@@ -186,13 +201,14 @@ fn run_suite(kernel: &kernel::Unpacked, initramfs: &Path, disk: &Path, suite: &S
             unwell.push(format!("`{name}` ended with {code}"));
         }
     });
-    let summaries = counting.summaries();
+    let (summaries, tally) = (counting.summaries(), counting.tally());
+    println!("== {kernel} ({}): {tally} in {:.1} s", unpacked.release, started.elapsed().as_secs_f64());
     let result = result.and_then(|()| {
         ensure!(unwell.is_empty(), "{}", unwell.join(", "));
         ensure!(summaries == suite.runs.len(), "{summaries} of {} test binaries said their result", suite.runs.len());
         Ok(())
     });
-    (counting.tally(), result)
+    (tally, result)
 }
 
 /// `vm: NAME ended with CODE`, as the guest says it.
