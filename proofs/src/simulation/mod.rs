@@ -1,7 +1,7 @@
 //! Two ends that speak TCP over a link that loses, doubles, delays and reorders, and the observer between them.
 //!
 //! The ends are smoltcp's (<https://docs.rs/smoltcp>), an implementation of TCP that shares nothing with this one and
-//! knows its own states. Time is simulated. All that happens follows from a [`Plan`](plan::Plan), and a plan from a
+//! knows its own states. Time is simulated. All that happens follows from a [`Plan`], and a plan from a
 //! seed, so that a run can be repeated, and made smaller while it still shows what is wrong.
 //!
 //! [`trace`] gives the packets of a run to whoever wants to show them to something else.
