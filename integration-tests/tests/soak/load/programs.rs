@@ -158,7 +158,8 @@ fn scrape(stage: &Stage) -> Program<'_> {
 
 /// Requests on connections that are kept, and on one connection each.
 fn requests<'s>(stage: &'s Stage, folder: &Folder, family: Family) -> [Program<'s>; 2] {
-    let page = format!("http://{}/index.html", in_brackets(family.host(2)));
+    // With the port: wrk would ask /etc/services, which not every machine has.
+    let page = format!("http://{}:80/index.html", in_brackets(family.host(2)));
     let script = folder.path("delay.lua");
     let script = script.to_str().expect("the folder's name is text");
     let wrk = |name: &str, more: &[&str]| {
