@@ -83,6 +83,16 @@ fn a_piece_that_is_dropped_arises_and_is_doubted() {
     assert!(watch.contains(&Doubt::PieceDropped), "{watch:?}");
 }
 
+/// A segment of the connection before, with a number far ahead, and a FIN before what lies before it is acknowledged.
+#[test]
+fn a_segment_of_an_older_connection_arises_and_is_doubted() {
+    for seed in [765_365, 931_785] {
+        let plan = Plan::from_seed(seed);
+        let strays = judge(&plan, false).strays;
+        assert!(strays.contains(&Doubt::OldSegment), "seed {seed}: {strays:?}");
+    }
+}
+
 /// A SYN that was kept back, or a copy of it, and the next attempt's.
 #[test]
 fn an_answer_to_another_syn_arises_and_is_doubted() {

@@ -16,7 +16,12 @@ const fn known(seed: u64, why: &'static str) -> Known {
     Known { seed, why }
 }
 
-pub const KNOWN: &[Known] = &[known(
-    947719,
-    "a SYN that was refused comes again, to an end in SYN-SENT, which answers it; its own sender had given it up before",
-)];
+pub const KNOWN: &[Known] = &[
+    known(
+        237167,
+        "the left end's SYN is stale in a TIME-WAIT, the right end's begins, and its SYN-ACK answers the stale one",
+    ),
+    known(517648, "a SYN that its sender has given up comes late to an end in SYN-SENT, which answers it"),
+    known(873429, "an end that has given up its own SYN answers, by another number, the one that had crossed it"),
+    known(947719, "a SYN that was refused and given up comes again, to an end in SYN-SENT, which answers it"),
+];
