@@ -18,7 +18,6 @@ const fn known(seed: u64, why: &'static str) -> Known {
 
 pub const KNOWN: &[Known] = &[
     known(63789, "a delayed SYN whose RST had passed before it is answered after the next attempt has begun"),
-    known(98113, "a RST refuses a SYN, and a copy of the SYN is answered afterwards"),
     known(101518, "a SYN again, answered with another number after a crash; the first answer comes late"),
     known(115566, "an old ACK is answered by a RST of the new connection, in the window"),
     known(128368, "a keepalive of the SYN's number while the handshake's ACK is lost"),

@@ -55,6 +55,7 @@ impl Oracle {
             return true;
         }
         let stream = *self.end(packet.from).stream(packet.connection);
-        stream.fits == Some(self.epoch) && !self.is_ambiguous && stream.places(header)
+        let peer_waits = receiver_may_be.has(State::TimeWait);
+        stream.fits == Some(self.epoch) && !self.is_ambiguous && stream.places(header, peer_waits)
     }
 }
