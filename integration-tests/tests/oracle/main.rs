@@ -48,6 +48,7 @@ fn prove(wire: Wire, connections: u64, ends: [Side; 2], cpu: usize, seed: u64) {
         total += (0..ATTEMPTS).find_map(|_| round.run()).expect("there is CPU time to ask the agent every few seconds");
     }
     println!("{wire:?}: {total}");
+    assert_eq!(total.disagreements(), 0, "what they are is said above, by round");
     let (lacking, of) = total.lacking();
     assert!(lacking <= 1 + of / 500, "{lacking} of {of} records lack a segment");
     // Generous, since other tests run on the same CPUs; a wrong segment or clock is off by far more.
