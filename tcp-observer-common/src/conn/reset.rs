@@ -80,20 +80,15 @@ fn is_expected(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> bo
     let receiver_seen = word.has_of(Mark::Seen, from.opposite()) && sent.receiver.has_acknowledged();
     let expected_next = sent.sender.next_seq.get();
     let acked = sent.receiver.acked.get();
-    // The FIN was held against the window when it passed, and may have ended a number beyond it: what follows on it is in
-    // place as well.
+    // The FIN was held against the window when it passed, and may have ended a number beyond it: what follows on it is
+    // in place as well.
     if sender_seen && word.has_of(Mark::FinSent, from) {
         if segment.seq == expected_next {
             return true;
         }
-        // An end in TIME-WAIT has the FIN and expects the number after it, no other (Linux's `tcp_timewait_state_process`);
-        // one beyond the observer may not have it before it has acknowledged it.
-        let peer_waits = word.state(from.opposite()) == State::TimeWait;
-        if peer_waits && word.has_of(Mark::Local, from.opposite()) {
-            return false;
-        }
-        // Some stacks reset with the number of their FIN; Linux takes that (`tcp_reset_check`).
-        if !peer_waits && segment.seq.plus(1) == expected_next {
+        // Some stacks reset with the number of their FIN; Linux takes that (`tcp_reset_check`), but not in TIME-WAIT,
+        // where only the number that is expected counts (`tcp_timewait_state_process`).
+        if word.state(from.opposite()) != State::TimeWait && segment.seq.plus(1) == expected_next {
             return true;
         }
     }
