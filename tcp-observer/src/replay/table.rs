@@ -311,3 +311,123 @@ where
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tcp_observer_common::conn::{Outcome, Role, State, Word};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const NOBODY: [u32; 0] = [];
+
+    fn id(number: u32) -> Tagged<Ipv4> {
+        let key = FlowKey { low_addr: [number], high_addr: [7], low_port: 1, high_port: 2 };
+        (Tags::default(), key)
+    }
+
+    fn flow(state: State, seen_ns: u64) -> Flow {
+        let flow = Flow::default();
+        let word = Word::fresh(0).with_outcome(Outcome::Completed);
+        flow.word.0.set(word.with_state(Role::Originator, state).with_state(Role::Responder, state).0);
+        flow.low.last_seen_ns.set(seen_ns);
+        flow.times.changed_ns.set(seen_ns);
+        flow
+    }
+
+    /// Which flows are looked at, by the first field of their keys.
+    fn looked_at(flows: &Flows<Ipv4>, now_ns: u64) -> Vec<u32> {
+        let mut seen = Vec::new();
+        flows.sweep(now_ns, |(_, key), _| {
+            seen.push(key.low_addr[0]);
+            false
+        });
+        seen
+    }
+
+    #[test]
+    fn flows_are_found_by_their_keys_as_others_come_and_go() {
+        let flows = Flows::default();
+        let is_there = |number| flows.find(&id(number)).map(|flow| flow.low.last_seen_ns.get());
+        for number in 0..5_000 {
+            assert_eq!(flows.insert(&id(number), &flow(State::Established, u64::from(number))), Ok(()));
+            assert_eq!(flows.insert(&id(number), &Flow::default()), Err(Refusal::Exists));
+        }
+        for number in (0..5_000).step_by(3) {
+            let mut shown = None;
+            flows.remove(&id(number), |flow| shown = Some(flow.low.last_seen_ns.get()));
+            assert_eq!(shown, Some(u64::from(number)));
+            assert_eq!(is_there(number), None);
+        }
+        for number in 0..5_000 {
+            assert_eq!(is_there(number), (number % 3 != 0).then_some(u64::from(number)));
+        }
+        let used = flows.used.get();
+        for number in (0..5_000).step_by(3) {
+            assert_eq!(flows.insert(&id(number + 10_000), &flow(State::Established, 1)), Ok(()));
+        }
+        assert_eq!(flows.used.get(), used, "slots are used again");
+        assert_eq!((is_there(10_000), is_there(0), flows.iter().count()), (Some(1), None, 5_000));
+    }
+
+    #[test]
+    fn what_was_found_last_is_gone_once_it_is_removed() {
+        let flows = Flows::default();
+        flows.insert(&id(0), &Flow::default()).unwrap();
+        assert!(flows.find(&id(0)).is_some());
+        flows.remove(&id(0), |_| ());
+        assert!(flows.find(&id(0)).is_none());
+    }
+
+    #[test]
+    fn tags_tell_flows_apart() {
+        let flows = Flows::default();
+        let mut tags = Tags::default();
+        tags.push(80);
+        flows.insert(&id(0), &flow(State::Established, 5)).unwrap();
+        assert!(flows.find(&(tags, id(0).1)).is_none());
+        flows.insert(&(tags, id(0).1), &flow(State::Established, 6)).unwrap();
+        assert_eq!(flows.find(&id(0)).unwrap().low.last_seen_ns.get(), 5);
+        assert_eq!(flows.find(&(tags, id(0).1)).unwrap().low.last_seen_ns.get(), 6);
+    }
+
+    /// TIME-WAIT lasts a minute (docs/semantics.md).
+    #[test]
+    fn the_sweep_looks_at_what_was_found_since_and_at_what_silence_may_have_changed() {
+        let flows = Flows::default();
+        flows.insert(&id(0), &flow(State::Established, SECOND)).unwrap();
+        flows.insert(&id(1), &flow(State::TimeWait, SECOND)).unwrap();
+        assert_eq!(looked_at(&flows, 2 * SECOND), [0, 1]);
+        assert_eq!(looked_at(&flows, 3 * SECOND), NOBODY);
+        flows.find(&id(0));
+        assert_eq!(looked_at(&flows, 4 * SECOND), [0]);
+        assert_eq!(looked_at(&flows, 61 * SECOND), NOBODY);
+        assert_eq!(looked_at(&flows, 61 * SECOND + 1), [1]);
+    }
+
+    #[test]
+    fn a_flow_that_is_over_is_looked_at_when_it_has_lingered() {
+        let (flows, over) = (Flows::default(), flow(State::Closed, SECOND));
+        let until_ns = unswept_until_ns(&over);
+        assert!(!over.has_lingered(until_ns, &Limits::DEFAULT) && over.has_lingered(until_ns + 1, &Limits::DEFAULT));
+        flows.insert(&id(0), &over).unwrap();
+        assert_eq!(looked_at(&flows, 2 * SECOND), [0]);
+        assert_eq!(looked_at(&flows, until_ns), NOBODY);
+        flows.sweep(until_ns + 1, |_, _| true);
+        assert!(flows.find(&id(0)).is_none());
+        assert_eq!(flows.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_copy_is_the_flow() {
+        let slot = Slot::<Ipv6>::new();
+        let other = flow(State::FinWait1, 3);
+        for (place, word) in words(&other).iter().enumerate() {
+            word.set(place as u64 + 1);
+        }
+        slot.put(&other);
+        assert_eq!(slot.flow.word.load().0, 1);
+        assert_eq!(slot.flow.high.last_seen_ns.get(), 12, "the word and the ten of the low half come before it");
+        assert_eq!(slot.flow.story.notes.get(), other.story.notes.get());
+    }
+}
