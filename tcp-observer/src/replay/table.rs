@@ -250,8 +250,8 @@ impl<A: Hashed> Page<A> {
 /// Later than any sweep.
 const FREE: u64 = u64::MAX;
 
-/// In whole lines of the cache, of which most segments touch two: the key stands before what they change.
-#[repr(C, align(64))]
+/// The key stands beside what most segments change: two lines of the cache have all of it.
+#[repr(C)]
 struct Slot<A> {
     id: Cell<Tagged<A>>,
     flow: Flow,
