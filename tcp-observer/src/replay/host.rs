@@ -134,8 +134,8 @@ impl Replayer {
         }
     }
 
-    /// The shortest path apart from the others, as in the kernel: so short, it takes no memory but the flow's. Nobody is
-    /// told of what it takes in.
+    /// The shortest path apart from the others, as in the kernel: so short, it takes no memory but the flow's. Nobody
+    /// is told of what it takes in.
     #[inline(always)]
     fn take_segment<'a, A: Hashed>(&'a self, packet: &Packet<'_>, parsed: Parsed<A>, tap: Tap) -> Result<(), Skip>
     where
@@ -337,8 +337,8 @@ impl Replayer {
     /// When `sink` takes no more.
     pub fn end(self, sink: &mut impl FnMut(Finished) -> io::Result<()>) -> io::Result<(u64, Totals)> {
         self.hand_over(sink)?;
-        // In this order records would take several times as much memory as the flows themselves: each is made when it is
-        // its turn, and to tell apart those whose first packets came at the same time.
+        // In this order records would take several times as much memory as the flows themselves: each is made when it
+        // is its turn, and to tell apart those whose first packets came at the same time.
         let first_unix_ns = |flow: &Flow| unix_ns(flow.times.first_ns.get());
         let ipv4 = self.ipv4.iter().map(|((tags, key), flow)| (first_unix_ns(flow), tags, Id::from(key), flow));
         let ipv6 = self.ipv6.iter().map(|((tags, key), flow)| (first_unix_ns(flow), tags, Id::from(key), flow));

@@ -41,8 +41,8 @@ pub struct Seen<'a> {
 }
 
 impl Section {
-    /// The packet with which the data begins, and how long its block is, where it is whole, an enhanced one without options,
-    /// and nothing about it is wrong.
+    /// The packet with which the data begins, and how long its block is, where it is whole, an enhanced one without
+    /// options, and nothing about it is wrong.
     #[inline]
     pub fn plain_packet<'a>(&self, data: &'a [u8]) -> Option<(Seen<'a>, usize)> {
         const ENHANCED_PACKET: u32 = 6;

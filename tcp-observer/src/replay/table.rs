@@ -7,8 +7,8 @@
 //! The core calls `remove` for two reasons, which the flow's word tells apart: a retired flow has made way for a new
 //! incarnation and goes to the finished records; one that is not retired has only moved to the other table.
 //!
-//! The sweep need not look at a flow before the moment until which silence changes nothing about it, if nobody has found
-//! it since: that moment is kept beside the slot, and forgotten whenever the flow is found.
+//! The sweep need not look at a flow before the moment until which silence changes nothing about it, if nobody has
+//! found it since: that moment is kept beside the slot, and forgotten whenever the flow is found.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -76,9 +76,8 @@ impl<A: Hashed> Tables<A> {
 pub struct Flows<A> {
     /// Numbers of slots, by the hashes of their keys.
     numbers: RefCell<HashTable<u32>>,
-    /// Keyed at random, so that no capture can be made to collide. It need not withstand somebody who watches it at work,
-    /// as SipHash does, which takes longer than all else that is done to a packet: a capture is written before its reader
-    /// draws the key.
+    /// Keyed at random, so that no capture can be made to collide: it is written before its reader draws the key. What it
+    /// need not withstand is somebody who watches it at work; SipHash, which does, took a sixth of all time.
     hasher: RandomState,
     slots: Slots<A>,
     /// How many slots were ever used, and which of them are not any more.
@@ -206,8 +205,8 @@ fn unswept_until_ns(flow: &Flow) -> u64 {
     flow.unchanged_until_ns(limits).unwrap_or(0)
 }
 
-/// Slots by their numbers, in pages that come into being when they are asked for and never move. Each page is as large as
-/// all before it together.
+/// Slots by their numbers, in pages that come into being when they are asked for and never move. Each page is as large
+/// as all before it together.
 struct Slots<A>([OnceCell<Page<A>>; PAGES]);
 
 /// The bits of a number below the first page's size.
@@ -275,8 +274,8 @@ const FLOW_WORDS: usize = size_of::<Flow>() / size_of::<u64>();
 /// A flow as mere words.
 fn words(flow: &Flow) -> &[Cell<u64>; FLOW_WORDS] {
     const { assert!(size_of::<Flow>() == FLOW_WORDS * size_of::<u64>() && align_of::<Flow>() == align_of::<u64>()) };
-    // SAFETY: a flow is as large and as aligned, and nothing but cells of integers without padding between them, for which
-    // any bits will do.
+    // SAFETY: a flow is as large and as aligned, and nothing but cells of integers without padding between them, for
+    // which any bits will do.
     unsafe { &*std::ptr::from_ref(flow).cast() }
 }
 
