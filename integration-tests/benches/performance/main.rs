@@ -1,0 +1,69 @@
+//! `cargo xtask bench`: what the observer costs on this machine, beside what it is compared with, in rounds that
+//! alternate. docs/performance.md says what each figure means.
+//!
+//! Everything is driven from outside, by frames and by the command line, so that another layout of the tables is
+//! measured in the same way. Nothing leaves network namespaces of its own.
+
+mod arguments;
+mod effort;
+mod end_to_end;
+mod figure;
+mod flood;
+mod machine;
+mod packet;
+mod plots;
+mod progress;
+mod recorded;
+mod replay;
+mod spread;
+mod table;
+mod userspace;
+
+use std::{fs, process::ExitCode, time::Duration};
+
+use integration_tests::bounds;
+use serde_json::json;
+
+use self::{
+    arguments::{Arguments, Part},
+    machine::Machine,
+};
+
+/// Whatever goes wrong, it ends: all of it takes some ten minutes on an idle machine.
+const LIMIT: Duration = Duration::from_secs(3_600);
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::typed() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let _bounded = bounds::bounded_by(LIMIT);
+    let machine = Machine::this();
+    let mut figures = Vec::new();
+    for part in arguments.parts() {
+        figures.extend(match part {
+            Part::Packet => packet::measure(&arguments),
+            Part::Flood => flood::measure(&arguments),
+            Part::EndToEnd => end_to_end::measure(&arguments),
+            Part::Userspace => userspace::measure(&arguments),
+            Part::Replay => replay::measure(&arguments),
+        });
+    }
+    println!("{}", table::text(&machine, &figures));
+    if let Some(path) = &arguments.json {
+        let figures: Vec<_> = figures.iter().map(figure::Figure::json).collect();
+        let text = format!("{:#}\n", json!({ "machine": machine.json(), "figures": figures }));
+        fs::write(path, text).unwrap_or_else(|error| panic!("cannot write `{}`: {error}", path.display()));
+    }
+    if let Some(directory) = &arguments.plots {
+        plots::write(directory, &machine, &figures);
+    }
+    match (arguments.short, arguments.record) {
+        (_, true) => recorded::write(&machine, &figures),
+        (true, false) => recorded::compare(&figures),
+        (false, false) => ExitCode::SUCCESS,
+    }
+}
