@@ -3,7 +3,11 @@
 //! docs/performance.md says what it measures. What `cargo xtask test` runs of it is its short form, whose ratios to
 //! references of the same run are held against recorded ones.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -23,6 +27,9 @@ pub struct Options {
     /// the best of five tries
     #[arg(long)]
     short: bool,
+    /// Measure this `tcp-observer` instead of building one
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
     /// Write this run's ratios down as the recorded ones, instead of comparing them
     #[arg(long, requires = "short")]
     record: bool,
@@ -55,18 +62,21 @@ impl Part {
 }
 
 impl Options {
-    fn arguments(&self) -> Vec<std::ffi::OsString> {
-        let Self { only, short, record, json, plots } = self;
+    fn arguments(&self) -> Vec<OsString> {
+        let Self { only, short, agent: _, record, json, plots } = self;
         let mut arguments: Vec<_> = only.iter().flat_map(|part| ["--only".into(), part.name().into()]).collect();
         arguments.extend(short.then(|| "--short".into()));
         arguments.extend(record.then(|| "--record".into()));
         for (flag, path) in [("--json", json), ("--plots", plots)] {
-            // Cargo runs a benchmark in the directory of its package.
-            let path = path.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
-            arguments.extend(path.into_iter().flat_map(|path| [flag.into(), path.into_os_string()]));
+            arguments.extend(path.iter().flat_map(|path| [flag.into(), absolute(path).into_os_string()]));
         }
         arguments
     }
+}
+
+/// Cargo runs a benchmark in the directory of its package.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The benchmark, with its output as it comes.
@@ -76,6 +86,9 @@ impl Options {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut command = command(workspace, "release");
     test::prepare(workspace, &mut command)?;
+    if let Some(agent) = &options.agent {
+        command.env("TCP_OBSERVER_BIN", absolute(agent));
+    }
     process::run(command.arg("--").args(options.arguments()))
 }
 
@@ -106,6 +119,7 @@ mod tests {
         let options = Options {
             only: vec![Part::EndToEnd, Part::Replay],
             short: true,
+            agent: None,
             record: false,
             json: Some("/a/figures.json".into()),
             plots: None,

@@ -42,22 +42,22 @@ fn flood(hook: Hook, rounds: usize, frames: u32) -> Vec<Figure> {
     let before = established(&subject);
     let _empty = Empty::attach(&bare, hook);
     let lanes = [&ours, &bare].map(Flood::new);
-    let [mut rates, mut costs] = [const { [Vec::new(), Vec::new()] }; 2];
+    let [mut rates, mut of_cpu] = [const { [Vec::new(), Vec::new()] }; 2];
     for round in 0..rounds {
         progress::show(&format!("flood: {}, round {} of {rounds}", hook.program(), round + 1));
-        for (lane, (rates, costs)) in lanes.iter().zip(rates.iter_mut().zip(&mut costs)) {
+        for (lane, (rates, of_cpu)) in lanes.iter().zip(rates.iter_mut().zip(&mut of_cpu)) {
             let arrival = lane.send(frames);
             rates.push(arrival.count / arrival.effort.time.as_secs_f64());
-            costs.push(arrival.effort.cpu.as_secs_f64() * 1e9 / arrival.count);
+            of_cpu.push(arrival.count / arrival.effort.cpu.as_secs_f64());
         }
     }
     progress::done();
     let after = established(&subject);
     let figure = |name, unit, rounds| Figure::of(PART, format!("{name}, {}", hook.program()), unit, rounds);
-    let ([rate, rate_empty], [cost, cost_empty]) = (rates, costs);
+    let ([rate, rate_empty], [of_cpu, of_cpu_empty]) = (rates, of_cpu);
     vec![
         figure("SYNs that arrive", Unit::PerSecond, rate).beside("empty", rate_empty),
-        figure("CPU for each SYN that arrives", Unit::Nanoseconds, cost).beside("empty", cost_empty),
+        figure("SYNs that arrive in a second of CPU", Unit::PerSecond, of_cpu).beside("empty", of_cpu_empty),
         figure("established flows kept", Unit::Flows, vec![after]).beside("before", vec![before]),
     ]
 }

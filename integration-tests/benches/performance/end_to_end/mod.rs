@@ -52,11 +52,12 @@ pub fn measure(arguments: &Arguments) -> Vec<Figure> {
         Figure::of(PART, name, unit, ours).beside("empty", empty)
     };
     let rate = |done: &Done| done.amount / done.effort.time.as_secs_f64();
-    let cpu = |done: &Done| done.effort.cpu.as_secs_f64() * 1e6 / done.amount;
+    let micros = |done: &Done| done.effort.cpu.as_secs_f64() * 1e6 / done.amount;
+    let millis = |done: &Done| done.effort.cpu.as_secs_f64() * 1e3 / done.amount;
     vec![
         figure("connections", Unit::PerSecond, &short, &rate),
-        figure("CPU for a connection, both ends and the agent", Unit::Microseconds, &short, &cpu),
+        figure("CPU for a connection, both ends and the agent", Unit::Microseconds, &short, &micros),
         figure("bulk, one connection", Unit::GigabitsPerSecond, &bulk, &rate),
-        figure("CPU for a gigabit, both ends and the agent", Unit::Microseconds, &bulk, &cpu),
+        figure("CPU for a gigabit, both ends and the agent", Unit::Milliseconds, &bulk, &millis),
     ]
 }

@@ -6,7 +6,7 @@ use super::{
     Hook, Lane, Order,
     case::{self, Three},
     flows::{self, WHOLE},
-    scene::Side,
+    side::Side,
 };
 use crate::figure::Figure;
 

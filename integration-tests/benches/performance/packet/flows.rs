@@ -7,7 +7,7 @@ use integration_tests::{
     pair::Family,
 };
 
-use super::{Direction, Hook, Lane, Order, Subject, generator::spare};
+use super::{Direction, Hook, Lane, Order, Subject, lane::spare};
 
 /// The server's ports: each stands for flows that no other case touches.
 pub const HOT: u16 = 440;
@@ -46,6 +46,22 @@ pub fn ack(family: Family, direction: Direction, port: u16) -> Frame {
         Direction::FromClient => frame(family, direction, port, ACK, CLIENT_ISN + 1, SERVER_ISN + 1),
         Direction::FromServer => frame(family, direction, port, ACK, SERVER_ISN + 1, CLIENT_ISN + 1),
     }
+}
+
+/// An ACK of the first connection with this port of the server.
+pub fn first_of(family: Family, port: u16) -> Frame {
+    as_first(ack(family, Direction::FromClient, port), Direction::FromClient)
+}
+
+/// The same with the first tuple that a generator writes.
+pub fn as_first(mut frame: Frame, direction: Direction) -> Frame {
+    let client = if direction == Direction::FromClient { &mut frame.source } else { &mut frame.destination };
+    client.set_port(10_000);
+    match client {
+        SocketAddr::V4(addr) => addr.set_ip([198, 18, 0, 0].into()),
+        SocketAddr::V6(addr) => addr.set_ip([0x2001, 0xdb8, 1, 0, 0, 0, 0, 0].into()),
+    }
+    frame
 }
 
 /// The frame of a flood, whose source a generator changes.

@@ -2,7 +2,7 @@
 //! other by a tail call. It stands in the same way in front of the empty program and of the reference, so that its own
 //! cost is in all of them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Array, IterableMap as _, MapData};
 use integration_tests::{
@@ -10,13 +10,11 @@ use integration_tests::{
         self, Insn,
         code::{Code, Do, END, When, Width},
     },
-    bpf::{self, ProgramArray, ProgramKind},
+    bpf::{ProgramArray, ProgramKind},
     pair::Family,
-    test_run,
 };
 
 use super::{Direction, verdict};
-use std::os::fd::{AsFd, AsRawFd};
 
 /// Helpers by number (include/uapi/linux/bpf.h).
 const TAIL_CALL: i32 = 12;
@@ -94,55 +92,4 @@ fn place(family: Family, direction: Direction) -> (i16, i16) {
         (Family::V6, Direction::FromClient) => (36, 54),
         (Family::V6, Direction::FromServer) => (52, 56),
     }
-}
-
-/// A program to be run on frames, behind a generator or as it is.
-pub struct Lane {
-    program: OwnedFd,
-    state: Option<Array<MapData, u64>>,
-    /// An array of programs is emptied when its last descriptor is closed.
-    _array: Option<ProgramArray>,
-}
-
-impl Lane {
-    /// The program as it is: the same frame every time.
-    pub fn plain(target: &OwnedFd) -> Self {
-        Self { program: spare(target), state: None, _array: None }
-    }
-
-    pub fn behind(what: (ProgramKind, Family, Direction), order: Order, target: &OwnedFd) -> Self {
-        let (array, state) = (ProgramArray::new(), new_state());
-        let program = bpf::load(what.0, &generator(what, order, &state, &Then::Program(&array)));
-        array.set(target);
-        Self { program, state: Some(state), _array: Some(array) }
-    }
-
-    /// Behind a program that moves the sequence number on by so much each time.
-    pub fn advancing(kind: ProgramKind, seq_offset: i16, step: i32, target: &OwnedFd) -> Self {
-        let array = ProgramArray::new();
-        let insns = asm::advancing(asm::packet(kind), seq_offset, step, array.fd(), verdict(kind));
-        let program = bpf::load(kind, &insns);
-        array.set(target);
-        Self { program, state: None, _array: Some(array) }
-    }
-
-    /// Goes on with this flow.
-    pub fn seek(&mut self, flow: u64) {
-        if let Some(state) = &mut self.state {
-            state.set(0, flow, 0).expect("a generator's state can be written");
-        }
-    }
-
-    /// The mean of so many runs, in nanoseconds.
-    pub fn run(&self, frame: &[u8], times: u32) -> f64 {
-        test_run::mean_ns(&self.program, frame, times)
-    }
-}
-
-pub fn new_state() -> Array<MapData, u64> {
-    Array::create(1, 0).expect("cannot create a map")
-}
-
-pub fn spare(program: &OwnedFd) -> OwnedFd {
-    program.try_clone().expect("a descriptor to spare")
 }

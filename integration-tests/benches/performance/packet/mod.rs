@@ -5,24 +5,29 @@
 //! get into their tables as frames; no table is touched otherwise. Rounds of all cases alternate, pinned to one CPU.
 
 mod case;
+mod cases;
 mod connection;
 mod flows;
 mod generator;
 mod hook;
+mod lane;
 mod reference;
 mod scene;
+mod side;
+mod size;
 mod subject;
 
 pub use self::{
     flows::{ESTABLISHED, establish, flood_frame},
-    generator::{Lane, Order, Then, generator, new_state},
+    generator::{Order, Then, generator},
     hook::{Direction, Hook, verdict},
+    lane::{Lane, new_state},
     subject::Subject,
 };
 
 use integration_tests::{cpu, pair::Pair};
 
-use self::scene::{Scene, Size};
+use self::{scene::Scene, size::Size};
 use crate::{arguments::Arguments, figure::Figure, progress};
 
 pub const PART: &str = "packet";

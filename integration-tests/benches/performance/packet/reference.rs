@@ -2,7 +2,10 @@
 //! key of 12 or 36 bytes, which is looked up once in the kernel's own HASH; its entry of 64 bytes takes the coarse time
 //! and counts packet and bytes. A tuple that is not there is put in. No state, no direction, no checks of any number.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
 
 use aya::maps::{HashMap, IterableMap as _, MapData};
 use integration_tests::{
@@ -11,6 +14,7 @@ use integration_tests::{
         code::{Code, Do, END, When, Width},
     },
     bpf::{self, ProgramKind},
+    frames::Frame,
 };
 
 use super::{Direction, verdict};
@@ -39,6 +43,21 @@ impl Tables {
     pub fn new(entries: u32) -> Self {
         let made = "cannot create a map";
         Self { v4: HashMap::create(entries, 0).expect(made), v6: HashMap::create(entries, 0).expect(made) }
+    }
+
+    /// How many packets it has counted of the connection that this frame of the client's belongs to.
+    pub fn packets(&self, frame: &Frame) -> u64 {
+        let ports = [frame.source.port().to_be_bytes(), frame.destination.port().to_be_bytes()].concat();
+        let key = match (frame.source.ip(), frame.destination.ip()) {
+            (IpAddr::V4(client), IpAddr::V4(server)) => [&client.octets()[..], &server.octets(), &ports].concat(),
+            (IpAddr::V6(client), IpAddr::V6(server)) => [&client.octets()[..], &server.octets(), &ports].concat(),
+            mixed => panic!("two families in one packet: {mixed:?}"),
+        };
+        let entry = match <[u8; KEY4]>::try_from(&key[..]) {
+            Ok(key) => self.v4.get(&key, 0),
+            Err(_) => self.v6.get(&key.try_into().expect("the longer key"), 0),
+        };
+        entry.map_or(0, |value| value[1])
     }
 
     /// The program over these tables. One that sees frames from the server swaps the ends, so that both directions of
