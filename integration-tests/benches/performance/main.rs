@@ -26,6 +26,7 @@ use serde_json::json;
 
 use self::{
     arguments::{Arguments, Part},
+    figure::Figure,
     machine::Machine,
 };
 
@@ -42,28 +43,36 @@ fn main() -> ExitCode {
     };
     let _bounded = bounds::bounded_by(LIMIT);
     let machine = Machine::this();
+    println!("{machine}");
     let mut figures = Vec::new();
     for part in arguments.parts() {
-        figures.extend(match part {
+        let measured = match part {
             Part::Packet => packet::measure(&arguments),
             Part::Flood => flood::measure(&arguments),
             Part::EndToEnd => end_to_end::measure(&arguments),
             Part::Userspace => userspace::measure(&arguments),
             Part::Replay => replay::measure(&arguments),
-        });
-    }
-    println!("{}", table::text(&machine, &figures));
-    if let Some(path) = &arguments.json {
-        let figures: Vec<_> = figures.iter().map(figure::Figure::json).collect();
-        let text = format!("{:#}\n", json!({ "machine": machine.json(), "figures": figures }));
-        fs::write(path, text).unwrap_or_else(|error| panic!("cannot write `{}`: {error}", path.display()));
-    }
-    if let Some(directory) = &arguments.plots {
-        plots::write(directory, &machine, &figures);
+        };
+        // As they come: a long run may be given up.
+        println!("{}", table::text(part.name(), &measured));
+        figures.extend(measured);
+        write(&arguments, &machine, &figures);
     }
     match (arguments.short, arguments.record) {
         (_, true) => recorded::write(&machine, &figures),
         (true, false) if arguments.parts().contains(&Part::Packet) => recorded::compare(&figures),
         _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Figures and charts, where they are asked for.
+fn write(arguments: &Arguments, machine: &Machine, figures: &[Figure]) {
+    if let Some(path) = &arguments.json {
+        let figures: Vec<_> = figures.iter().map(Figure::json).collect();
+        let text = format!("{:#}\n", json!({ "machine": machine.json(), "figures": figures }));
+        fs::write(path, text).unwrap_or_else(|error| panic!("cannot write `{}`: {error}", path.display()));
+    }
+    if let Some(directory) = &arguments.plots {
+        plots::write(directory, machine, figures);
     }
 }

@@ -1,16 +1,11 @@
 //! Figures for people.
 
-use crate::{figure::Figure, machine::Machine, spread::Spread};
+use crate::{figure::Figure, spread::Spread};
 
-/// The table as text: each figure's middle and quartiles, the reference's, and ours to it.
-pub fn text(machine: &Machine, figures: &[Figure]) -> String {
-    let mut text = format!("{machine}\n");
-    let mut part = "";
+/// A part's table as text: each figure's middle and quartiles, the reference's, and ours to it.
+pub fn text(part: &str, figures: &[Figure]) -> String {
+    let mut text = format!("\n{part:<58} {:>8} {:>10} {:>21}  reference\n", "flows", "ours", "quartiles");
     for figure in figures {
-        if figure.part != part {
-            part = figure.part;
-            text += &format!("\n{part:<58} {:>8} {:>10} {:>21}  reference\n", "flows", "ours", "quartiles");
-        }
         let Spread { low, middle, high } = figure.spread();
         let flows = figure.flows.map(count).unwrap_or_default();
         let quartiles = format!("{} – {}", number(low), number(high));

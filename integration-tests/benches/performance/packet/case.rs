@@ -20,12 +20,14 @@ impl<T> Three<T> {
     }
 }
 
-/// What is in the way of measuring the steady state: a flow that was silent for a second takes the longer way once.
-/// All flows are shown a frame before each round, without being measured.
-pub struct Warming {
-    pub lanes: Three<Lane>,
-    pub flows: u32,
-    pub times: u32,
+/// What is in the way of measuring the steady state: a flow that was silent for a second takes the longer way once. Flows
+/// are shown a frame right before each round, without being measured.
+pub enum Warming {
+    /// All of them, so many, one after the other.
+    All { lanes: Three<Lane>, flows: u32 },
+    /// Where all would take longer than that second: those that the round is about to choose, in the same order, so many
+    /// that no cache holds them until they come again.
+    Same,
 }
 
 pub struct Case {
@@ -60,21 +62,35 @@ impl Case {
     }
 
     pub fn round(&mut self) {
-        if let Some(warming) = &mut self.warming {
-            // The empty program keeps nothing warm.
-            for lane in [&mut warming.lanes.reference, &mut warming.lanes.ours] {
-                for _ in 0..warming.times {
-                    lane.seek(0);
-                    lane.run(&self.frame, warming.flows);
-                }
-            }
-        }
-        let took = self.lanes.map(|lane| lane.run(&self.frame, self.repeat));
-        self.rounds.push([took.reference - took.empty, took.ours - took.empty]);
+        let empty = self.measured(|lanes| &mut lanes.empty);
+        let reference = self.measured(|lanes| &mut lanes.reference);
+        let ours = self.measured(|lanes| &mut lanes.ours);
+        self.rounds.push([reference - empty, ours - empty]);
         if let Some((at, step)) = self.moving {
             let seq: &mut [u8; 4] = (&mut self.frame[at..at + 4]).try_into().expect("four bytes");
             *seq = u32::from_be_bytes(*seq).wrapping_add(self.repeat.wrapping_mul(step)).to_be_bytes();
         }
+    }
+
+    /// One of the three, right after what warms its flows.
+    fn measured(&mut self, choose: impl Fn(&mut Three<Lane>) -> &mut Lane) -> f64 {
+        // A round like no other, and the same for all three.
+        let seed = self.rounds.len() as u64 * u64::from(self.repeat) + 1;
+        match &mut self.warming {
+            None => {}
+            Some(Warming::All { lanes, flows }) => {
+                let lane = choose(lanes);
+                lane.seek(0);
+                lane.run(&self.frame, *flows);
+            }
+            Some(Warming::Same) => {
+                let lane = choose(&mut self.lanes);
+                lane.seek(seed);
+                lane.run(&self.frame, self.repeat);
+                lane.seek(seed);
+            }
+        }
+        choose(&mut self.lanes).run(&self.frame, self.repeat)
     }
 
     pub fn figure(&self) -> Figure {

@@ -1,6 +1,6 @@
-//! What the agent takes when nobody asks it anything: CPU and memory, as `/proc` has them.
+//! What the agent takes when nobody asks it anything: CPU and memory, its maps' too, as `/proc` has them.
 
-use std::{fs, thread, time::Duration};
+use std::{collections::BTreeMap, fs, thread, time::Duration};
 
 use super::PART;
 use crate::{
@@ -28,5 +28,19 @@ pub fn at_rest(subject: &Subject<'_>, flows: u32, time: Duration) -> Vec<Figure>
         figure("agent at rest, CPU", Unit::PercentOfACpu, share),
         figure("agent at rest, anonymous memory", Unit::Mebibytes, mebibytes("RssAnon:")),
         figure("agent at rest, resident memory", Unit::Mebibytes, mebibytes("VmRSS:")),
+        figure("its maps in the kernel", Unit::Mebibytes, map_bytes(pid) / 1024.0 / 1024.0),
     ]
+}
+
+/// What the kernel says that a process's maps take, each counted once.
+fn map_bytes(pid: u32) -> f64 {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the agent runs").flatten();
+    let maps: BTreeMap<u32, u64> = entries
+        .filter_map(|entry| {
+            let info = fs::read_to_string(entry.path()).ok()?;
+            let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            Some((field("map_id:")?.parse().ok()?, field("memlock:")?.parse().ok()?))
+        })
+        .collect();
+    maps.values().sum::<u64>() as f64
 }
