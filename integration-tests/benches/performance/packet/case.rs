@@ -24,7 +24,7 @@ impl<T> Three<T> {
 /// are shown a frame right before each round, without being measured.
 pub enum Warming {
     /// All of them, so many, one after the other.
-    All { lanes: Three<Lane>, flows: u32 },
+    All { lanes: Box<Three<Lane>>, flows: u32 },
     /// Where all would take longer than that second: those that the round is about to choose, in the same order, so many
     /// that no cache holds them until they come again.
     Same,

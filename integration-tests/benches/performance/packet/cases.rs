@@ -43,7 +43,7 @@ pub fn at_random(side: &Side<'_>, hook: Hook, family: Family, size: &Size) -> Ca
     let (warming, repeat) = if size.flows > MANY {
         (Warming::Same, MANY)
     } else {
-        let lanes = case::behind(hook, family, Order::Sequential, &programs);
+        let lanes = Box::new(case::behind(hook, family, Order::Sequential, &programs));
         (Warming::All { lanes, flows: size.flows }, REPEAT)
     };
     Case {
