@@ -45,16 +45,19 @@ fn packet_cost(machine: &Machine, figures: &[Figure]) -> Chart {
 }
 
 fn asking(machine: &Machine, figures: &[Figure]) -> Chart {
-    let names = ["snapshot in the agent", "scrape of /metrics", "dump -o json", "summary"];
-    let line = |(colour, name): (usize, &&str)| {
-        let of = figures.iter().filter(|figure| figure.part == userspace::PART && figure.name == *name);
+    let line = |name: &str, colour, is_dashed| {
+        let of = figures.iter().filter(|figure| figure.part == userspace::PART && figure.name == name);
         let points = of.filter_map(|figure| Some((figure.flows? as f64, figure.spread().middle))).collect();
-        Line::new(name, colour, false, points)
+        Line::new(name, colour, is_dashed, points)
     };
+    let mut lines = vec![line(userspace::SNAPSHOT, 3, true)];
+    for (colour, name) in userspace::ASKED.into_iter().enumerate() {
+        lines.extend([line(&userspace::cpu_of(name), colour, false), line(name, colour, true)]);
+    }
     Chart {
-        title: "To ask for all flows, ms".to_owned(),
+        title: "To ask for all flows: ms of CPU, and dashed of time".to_owned(),
         below: format!("flows. {}", machine.kind()),
         vertical: Axis::Logarithmic,
-        lines: names.iter().enumerate().map(line).collect(),
+        lines,
     }
 }

@@ -21,6 +21,9 @@ use crate::{
 };
 
 pub const PART: &str = "userspace";
+/// What is asked, and how long the agent says that reading takes.
+pub const ASKED: [&str; 3] = ["scrape of /metrics", "dump -o json", "summary"];
+pub const SNAPSHOT: &str = "snapshot in the agent";
 /// Flows, and the table that they have room in: the agent's default where that is enough.
 const SIZES: [(u32, u32); 3] = [(1_000, 262_144), (100_000, 262_144), (1_000_000, 1_500_000)];
 const MAX_HALF_OPEN: u32 = 65_536;
@@ -65,15 +68,20 @@ fn asked(subject: &Subject<'_>, flows: u32, rounds: usize) -> Vec<Figure> {
         snapshot.push(took.expect("the agent says how long it took") * 1e3);
     }
     let figure = |name: String, rounds| Figure::of(PART, name, Unit::Milliseconds, rounds).with_flows(flows.into());
-    let mut figures = vec![figure("snapshot in the agent".to_owned(), snapshot)];
-    for (name, efforts) in [("scrape of /metrics", scrape), ("dump -o json", dump.clone()), ("summary", summary)] {
+    let mut figures = vec![figure(SNAPSHOT.to_owned(), snapshot)];
+    for (name, efforts) in ASKED.into_iter().zip([scrape, dump.clone(), summary]) {
         figures.push(figure(name.to_owned(), efforts.iter().map(|effort| milliseconds(effort.time)).collect()));
-        figures.push(figure(format!("{name}, CPU"), efforts.iter().map(|effort| milliseconds(effort.cpu)).collect()));
+        figures.push(figure(cpu_of(name), efforts.iter().map(|effort| milliseconds(effort.cpu)).collect()));
     }
     let each = dump.iter().map(|effort| effort.cpu.as_secs_f64() * 1e6 / f64::from(flows)).collect();
     let each = Figure::of(PART, "dump -o json, CPU for each flow", Unit::Microseconds, each);
     figures.push(each.with_flows(flows.into()));
     figures
+}
+
+/// What the CPU's share of an answer is called.
+pub fn cpu_of(name: &str) -> String {
+    format!("{name}, CPU")
 }
 
 /// A command whose output nobody reads, its start included.
