@@ -55,10 +55,12 @@ impl Connections {
         self.begun.into()
     }
 
+    /// All packets of a connection together, and for each: the ratio is that of all.
     pub fn figures(&self) -> [Figure; 2] {
         let packets = self.steps.len() as f64;
         let each: Vec<_> = self.rounds.iter().map(|round| round.map(|sum| sum / packets)).collect();
         let figure = |name, rounds: &[[f64; 2]]| case::figure(name, self.ingress, self.family, self.flows, rounds);
-        [figure("a whole connection", &self.rounds), figure("a packet of a whole connection", &each)]
+        let each = figure("a packet of a whole connection", &each);
+        [figure("a whole connection", &self.rounds), Figure { reference: None, ..each }]
     }
 }
