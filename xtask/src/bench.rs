@@ -23,11 +23,11 @@ pub struct Options {
     /// Only this part (repeatable). Default: all, or with --short what a packet costs
     #[arg(long, value_name = "PART")]
     only: Vec<Part>,
-    /// Less of everything, in under a minute; fails where a ratio to the reference is above twice the recorded one, in
-    /// the best of five tries
+    /// Less of everything; fails where a packet's ratio to the reference is above twice the recorded one in the best of
+    /// five parts of the rounds
     #[arg(long)]
     short: bool,
-    /// Measure this `tcp-observer` instead of building one
+    /// Measure this `tcp-observer` instead of the one that is built
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
     /// Write this run's ratios down as the recorded ones, instead of comparing them
