@@ -117,6 +117,17 @@ fn a_block_that_is_shorter_than_its_packet_is_corrupt_however_much_follows() {
 }
 
 #[test]
+fn a_block_that_is_shorter_than_its_own_fields_is_the_same_however_much_of_it_is_there() {
+    let mut file = capture_ng()[..60].to_vec();
+    // The interface's block says that it is one byte long.
+    file[32..36].copy_from_slice(&1_u32.to_le_bytes());
+    for length in 36..=file.len() {
+        let reason = "its fields do not fit each other";
+        assert_eq!(read(&file[..length]), Some(vec![Problem::Corrupt { offset: 28, reason }]), "{length}");
+    }
+}
+
+#[test]
 fn a_packet_of_an_interface_that_was_not_described_is_corrupt() {
     let mut content = capture_ng();
     let end = content.len() as u64;
