@@ -31,6 +31,10 @@ use super::{
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Larger records are taken for corrupt ones, as Wireshark takes them.
 const MAX_RECORD_BYTES: u64 = 16 * 1024 * 1024;
+/// The type of a pcapng block, and its length before and after what it holds; a record of pcap is never so short.
+const MIN_RECORD_BYTES: u64 = 12;
+/// What is wrong with records that the library does not take.
+const CONTRADICTION: &str = "its fields do not fit each other";
 /// The first bytes of a pcapng section, the same in both byte orders.
 const SECTION_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
@@ -237,7 +241,7 @@ impl Capture {
                 }
                 Err(PcapError::ReadError) => return Err(self.unreadable(offset)),
                 Err(PcapError::HeaderNotRecognized | PcapError::NomError(..) | PcapError::OwnedNomError(..)) => {
-                    return Err(corrupt("its fields do not fit each other"));
+                    return Err(corrupt(CONTRADICTION));
                 }
             };
             self.plausible().map_err(corrupt)?;
@@ -276,6 +280,8 @@ impl Capture {
         let data = self.records.data();
         match self.format.record_bytes(data) {
             Some(claimed) if claimed > MAX_RECORD_BYTES => Err("it claims to be larger than 16 MiB"),
+            // As the library says when it has seen as much as that.
+            Some(claimed) if claimed < MIN_RECORD_BYTES => Err(CONTRADICTION),
             Some(claimed) if claimed <= data.len() as u64 => Err("what it holds is longer than itself"),
             Some(_) | None => Ok(()),
         }

@@ -326,7 +326,10 @@ impl Follower {
         let Some(unchanged_until_ns) = flow.unchanged_until_ns(&Limits::DEFAULT) else {
             return;
         };
-        let at_ns = unchanged_until_ns.min(now_ns.saturating_add(AHEAD_NS)).saturating_add(1);
+        // After the end of time there is nothing to wait for.
+        let Some(at_ns) = unchanged_until_ns.min(now_ns.saturating_add(AHEAD_NS)).checked_add(1) else {
+            return;
+        };
         let mut living = self.living.borrow_mut();
         let living = living.entry(id).or_default();
         if living.due_ns.is_none_or(|due_ns| at_ns < due_ns) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tcp_observer::replay::{self, Options, Problem};
+use tcp_observer::replay::{self, Input, Options, Problem, Progress};
 
 use crate::packets::{self, ACK, FIN, PSH, RST, SECOND, SYN, Talk};
 
@@ -117,10 +117,44 @@ fn a_block_that_is_shorter_than_its_packet_is_corrupt_however_much_follows() {
 }
 
 #[test]
+fn a_block_that_is_shorter_than_its_own_fields_is_the_same_however_much_of_it_is_there() {
+    let mut file = capture_ng()[..60].to_vec();
+    // The interface's block says that it is one byte long.
+    file[32..36].copy_from_slice(&1_u32.to_le_bytes());
+    for length in 36..=file.len() {
+        let reason = "its fields do not fit each other";
+        assert_eq!(read(&file[..length]), Some(vec![Problem::Corrupt { offset: 28, reason }]), "{length}");
+    }
+}
+
+#[test]
 fn a_packet_of_an_interface_that_was_not_described_is_corrupt() {
     let mut content = capture_ng();
     let end = content.len() as u64;
     content.extend([6, 32, 9, 0, 0, 0, 0, 32].map(u32::to_le_bytes).concat());
     let problems = read(&content).unwrap();
     assert!(matches!(problems[..], [Problem::Corrupt { offset, .. }] if offset == end), "{problems:?}");
+}
+
+#[test]
+fn at_the_end_of_time_nothing_is_waited_for() {
+    let states = |content: &[u8]| {
+        let path = packets::file(content);
+        let mut states = Vec::new();
+        let add = |event: replay::follow::Event| {
+            states.push(event.after.states());
+            Ok(())
+        };
+        let outcome =
+            replay::follow(&[Input::File(path.clone())], &Options::default(), Progress::hidden(), add).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(outcome.faults.len(), 0);
+        states
+    };
+    let mut capture = capture_ng();
+    let in_time = states(&capture);
+    // The interface's offset, in seconds.
+    capture[56..64].copy_from_slice(&i64::MAX.to_le_bytes());
+    assert_eq!(states(&capture), in_time);
+    assert!(in_time.len() >= 5, "{in_time:?}");
 }
