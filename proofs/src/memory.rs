@@ -17,8 +17,9 @@ use tcp_observer_common::{
     frame::Frame,
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    observer::{Family, Host, Refusal, Sighting, Table, Tap, observe, observe_quote},
+    observer::{Family, Host, Sighting, Table, Tap, observe, observe_quote},
     sweep::sweep_entry,
+    table::{Looked, Refusal},
     wire::{self, Link, Network, Parsed},
 };
 
@@ -68,8 +69,8 @@ impl<A: Address + Hash> MemoryTable<A> {
 impl<A: Address + Hash> Table<A> for MemoryTable<A> {
     type Entry = Rc<Flow>;
 
-    fn find(&self, key: &FlowKey<A>) -> Option<Rc<Flow>> {
-        self.flows.borrow().get(key).cloned()
+    fn find(&self, key: &FlowKey<A>) -> Looked<Rc<Flow>> {
+        self.flows.borrow().get(key).cloned().into()
     }
 
     fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {

@@ -14,15 +14,17 @@ use tcp_observer_common::{
     conn::{Flow, Judged, Note, Role, Times, Word, tell},
     counters::{PORT_SLOTS, Skip, TableKind, WORDS, tally},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
-    observer::{self, Done, Family, Host, Predecessor, Sighting, Tap, Transition},
+    limits::Limits,
+    observer::{self, Done, Family, Host, Sighting, Started, Tap, Transition},
+    room,
     segment::Segment,
     seq::SeqNum,
     verifier::forget,
 };
 
-use crate::maps::{
-    CLOCK, COUNTERS, FLOWS_IPV4, FLOWS_IPV6, FlowTable, HALF_OPEN_IPV4, HALF_OPEN_IPV6, HANDSHAKES, LOCAL_IPV4,
-    LOCAL_IPV6, PORTS, SCRATCH,
+use crate::{
+    maps::{CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV6, PORTS, SCRATCH},
+    table::{FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6},
 };
 
 /// Set at load by tests, which then put the time into [`CLOCK`]. The verifier knows its value and drops the branch.
@@ -65,11 +67,17 @@ fn attempt<A: Address>(key: *const FlowKey<A>, side: u64, segment: *const Segmen
 where
     Kernel: Family<A>,
 {
-    with_own_key(key, side, segment, tap, |key, sighting| observer::attempt(&Kernel::Packets, key, sighting))
+    // SAFETY: null, or references of the only callers.
+    let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
+        return packed(Done::Again);
+    };
+    let key = &key.clone();
+    let sighting = Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) };
+    packed(observer::attempt(&Kernel::Packets, key, sighting))
 }
 
-/// [`observer::start`] for IPv4 as a function likewise. `side_and_over` is a bit for the side, one for whether the
-/// predecessor is in the way, and above them its note.
+/// [`observer::start`] for IPv4 as a function likewise. `side_and_over` is a bit for the side, and above it what to note
+/// of the predecessor.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn start_ipv4(key: *const FlowKey4, side_and_over: u64, segment: *const Segment, tap: u64) -> u64 {
@@ -83,9 +91,39 @@ extern "C" fn start_ipv6(key: *const FlowKey6, side_and_over: u64, segment: *con
     start(key, side_and_over, segment, tap)
 }
 
+/// [`room::make_room`] for IPv4 as a function likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn make_room_ipv4(key: *const FlowKey4, is_half_open: u64, now_ns: u64) -> u64 {
+    make_room(key, is_half_open, now_ns)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn make_room_ipv6(key: *const FlowKey6, is_half_open: u64, now_ns: u64) -> u64 {
+    make_room(key, is_half_open, now_ns)
+}
+
 #[inline(always)]
-fn side_and_over(side: Side, over: Predecessor) -> u64 {
-    side as u64 | u64::from(over.is_in_the_way) << 1 | (over.note as u64) << 2
+fn make_room<A: Address>(key: *const FlowKey<A>, is_half_open: u64, now_ns: u64) -> u64
+where
+    Kernel: Family<A>,
+{
+    // SAFETY: null, or a reference of the only callers.
+    let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
+    u64::from(room::make_room(&Kernel::Packets, key, is_half_open != 0, now_ns))
+}
+
+#[inline(always)]
+fn side_and_over(side: Side, over: Note) -> u64 {
+    side as u64 | (over as u64) << 1
+}
+
+/// [`Started`] in one register: below 256 a reason, from there on a note.
+#[inline(always)]
+fn started(packed: u64) -> Started {
+    if packed < 256 { Started::Skipped(Skip::from_bits(packed as u8)) } else { Started::Fresh(Note::from_bits(packed as u8)) }
 }
 
 #[inline(always)]
@@ -93,28 +131,17 @@ fn start<A: Address>(key: *const FlowKey<A>, side_and_over: u64, segment: *const
 where
     Kernel: Family<A>,
 {
-    let over = Predecessor { note: Note::from_bits((side_and_over >> 2) as u8), is_in_the_way: side_and_over & 2 != 0 };
-    with_own_key(key, side_and_over & 1, segment, tap, |key, sighting| {
-        observer::start(&Kernel::Packets, key, sighting, over)
-    })
-}
-
-/// Calls a part of the observer with a copy of the key: before 6.2 a map key may not lie in memory that a function's
-/// argument points to.
-#[inline(always)]
-fn with_own_key<A: Address>(
-    key: *const FlowKey<A>,
-    side: u64,
-    segment: *const Segment,
-    tap: u64,
-    call: impl FnOnce(&FlowKey<A>, Sighting<'_>) -> Done,
-) -> u64 {
     // SAFETY: null, or references of the only callers.
     let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
-        return packed(Done::Again);
+        return Skip::Contended as u64;
     };
+    // A copy: before 6.2 a map takes no key from memory that a function's argument points to.
     let key = &key.clone();
-    packed(call(key, Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) }))
+    let sighting = Sighting { side: Side::from_bits(side_and_over as u8 & 1), segment, tap: Tap(tap as u32) };
+    match observer::start(&Kernel::Packets, key, sighting, Note::from_bits((side_and_over >> 1) as u8)) {
+        Started::Fresh(note) => 256 | note as u64,
+        Started::Skipped(reason) => reason as u64,
+    }
 }
 
 /// [`Done`] in one register.
@@ -185,6 +212,11 @@ impl Host for Kernel {
     fn keeps_all(&self) -> bool {
         // SAFETY: a load-time constant of one byte.
         unsafe { read_volatile(&raw const KEEPS_ALL) != 0 }
+    }
+
+    #[inline(always)]
+    fn limits(&self) -> Option<&Limits> {
+        LAYOUT.get(0).map(|layout| &layout.limits)
     }
 
     #[inline(always)]
@@ -280,18 +312,18 @@ impl Host for Kernel {
 }
 
 impl Family<Ipv4> for Kernel {
-    type Table = FlowTable<Ipv4>;
+    type Table = FlowTable4;
     const FLOWS: TableKind = TableKind::FlowsIpv4;
     const HALF_OPEN: TableKind = TableKind::HalfOpenIpv4;
 
     #[inline(always)]
     fn flows(&self) -> Self::Table {
-        FlowTable(&FLOWS_IPV4)
+        FLOWS4
     }
 
     #[inline(always)]
     fn half_open(&self) -> Self::Table {
-        FlowTable(&HALF_OPEN_IPV4)
+        HALF_OPEN4
     }
 
     #[inline(always)]
@@ -300,9 +332,14 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
-    fn start(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Predecessor) -> Done {
+    fn start(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Note) -> Started {
         let side_and_over = side_and_over(sighting.side, over);
-        unpacked(start_ipv4(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+        started(start_ipv4(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
+    fn make_room(&self, key: &FlowKey<Ipv4>, is_half_open: bool, now_ns: u64) -> bool {
+        make_room_ipv4(key, u64::from(is_half_open), now_ns) != 0
     }
 
     #[inline(always)]
@@ -312,18 +349,18 @@ impl Family<Ipv4> for Kernel {
 }
 
 impl Family<Ipv6> for Kernel {
-    type Table = FlowTable<Ipv6>;
+    type Table = FlowTable6;
     const FLOWS: TableKind = TableKind::FlowsIpv6;
     const HALF_OPEN: TableKind = TableKind::HalfOpenIpv6;
 
     #[inline(always)]
     fn flows(&self) -> Self::Table {
-        FlowTable(&FLOWS_IPV6)
+        FLOWS6
     }
 
     #[inline(always)]
     fn half_open(&self) -> Self::Table {
-        FlowTable(&HALF_OPEN_IPV6)
+        HALF_OPEN6
     }
 
     #[inline(always)]
@@ -332,9 +369,14 @@ impl Family<Ipv6> for Kernel {
     }
 
     #[inline(always)]
-    fn start(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Predecessor) -> Done {
+    fn start(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Note) -> Started {
         let side_and_over = side_and_over(sighting.side, over);
-        unpacked(start_ipv6(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+        started(start_ipv6(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
+    fn make_room(&self, key: &FlowKey<Ipv6>, is_half_open: bool, now_ns: u64) -> bool {
+        make_room_ipv6(key, u64::from(is_half_open), now_ns) != 0
     }
 
     #[inline(always)]

@@ -141,7 +141,7 @@ impl Replayer {
         let Parsed { key, side, segment, options } = parsed;
         let taken = observe(&self, key, Sighting { side: *side, segment, tap }, || wire::options(packet, *options));
         if let Some(follower) = &self.follower {
-            let find = || (&self).flows().find(key).or_else(|| (&self).half_open().find(key));
+            let find = || (&self).flows().find_published(key).or_else(|| (&self).half_open().find_published(key));
             follower.taken((self.tags.get(), (*key).into()), self.moment(), find);
         }
         taken

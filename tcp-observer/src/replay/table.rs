@@ -13,7 +13,8 @@ use std::{
 use tcp_observer_common::{
     conn::{Flow, Mark},
     flow::{Address, FlowKey},
-    observer::{Refusal, Table},
+    observer::Table,
+    table::{Looked, Refusal},
 };
 
 use super::{follow::Id, host::Replayer, link::Tags};
@@ -50,8 +51,8 @@ where
 {
     type Entry = Rc<Flow>;
 
-    fn find(&self, key: &FlowKey<A>) -> Option<Rc<Flow>> {
-        self.entries.borrow().get(&(self.tags, *key)).cloned()
+    fn find(&self, key: &FlowKey<A>) -> Looked<Rc<Flow>> {
+        self.entries.borrow().get(&(self.tags, *key)).cloned().into()
     }
 
     fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
