@@ -31,7 +31,7 @@ use crate::{
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
     limits::Limits,
-    room,
+    room::{self, make_room},
     segment::{Flags, Segment, SegmentKind},
     seq::SeqNum,
     table::{Looked, Refusal},
@@ -94,12 +94,7 @@ pub trait Table<A> {
     /// Shows the `nth` of those whose place a key that finds no room could take, oldest first, to `judge`, and takes it
     /// out if that says so; whether it did. A table without a bound has none.
     #[inline(always)]
-    fn take_nth_oldest(
-        &self,
-        _key: &FlowKey<A>,
-        _nth: u32,
-        _judge: impl FnOnce(&FlowKey<A>, &Flow) -> bool,
-    ) -> bool {
+    fn take_nth_oldest(&self, _key: &FlowKey<A>, _nth: u32, _judge: impl FnOnce(&FlowKey<A>, &Flow) -> bool) -> bool {
         false
     }
 }
@@ -134,13 +129,13 @@ pub trait Family<A> {
     {
         attempt(self, key, sighting)
     }
-    /// Makes room for a flow in the half-open table, or the other one. A method likewise.
-    fn make_room(&self, key: &FlowKey<A>, is_half_open: bool, now_ns: u64) -> bool
+    /// [`room::take_nth_oldest`]. A method likewise.
+    fn take_nth_oldest(&self, key: &FlowKey<A>, nth: u32, is_half_open: bool) -> bool
     where
         Self: Host + Sized,
         A: Address,
     {
-        room::make_room(self, key, is_half_open, now_ns)
+        room::take_nth_oldest(self, key, nth, is_half_open)
     }
     /// Makes the flow that a segment begins, in [`Host::scratch`]. A method likewise.
     fn start(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Started
@@ -477,7 +472,7 @@ fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
 #[inline(always)]
 fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Flow) -> Done {
     let inserted = match host.flows().insert(key, flow) {
-        Err(Refusal::Full) if host.make_room(key, false, host.coarse_ns()) => host.flows().insert(key, flow),
+        Err(Refusal::Full) if make_room(host, key, false) => host.flows().insert(key, flow),
         inserted => inserted,
     };
     host.half_open().remove(key);
@@ -514,7 +509,7 @@ fn begin_flow<A: Address, E: Host + Family<A>>(
     };
     let table = host.half_open();
     let put = match if over.is_in_the_way { table.replace(key, fresh) } else { table.insert(key, fresh) } {
-        Err(Refusal::Full) if host.make_room(key, true, host.coarse_ns()) => table.insert(key, fresh),
+        Err(Refusal::Full) if make_room(host, key, true) => table.insert(key, fresh),
         put => put,
     };
     match put {

@@ -18,20 +18,31 @@ const CANDIDATES: u32 = 4;
 
 /// Takes an entry out that is worth less than a new one with this key; says whether there was one.
 #[inline(always)]
-pub fn make_room<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, is_half_open: bool, now_ns: u64) -> bool {
-    let table = if is_half_open { host.half_open() } else { host.flows() };
-    let kind = if is_half_open { E::HALF_OPEN } else { E::FLOWS };
-    let Some(limits) = host.limits() else {
-        return false;
-    };
+pub fn make_room<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, is_half_open: bool) -> bool {
     let mut nth = 0;
     while nth < CANDIDATES {
-        if table.take_nth_oldest(key, nth, |key, flow| gives_way(host, kind, key, flow, now_ns, limits)) {
+        if host.take_nth_oldest(key, nth, is_half_open) {
             return true;
         }
         nth += 1;
     }
     false
+}
+
+/// The same for the `nth` of them only.
+#[inline(always)]
+pub fn take_nth_oldest<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    nth: u32,
+    is_half_open: bool,
+) -> bool {
+    let (table, kind) = if is_half_open { (host.half_open(), E::HALF_OPEN) } else { (host.flows(), E::FLOWS) };
+    let Some(limits) = host.limits() else {
+        return false;
+    };
+    let now_ns = host.coarse_ns();
+    table.take_nth_oldest(key, nth, |key, flow| gives_way(host, kind, key, flow, now_ns, limits))
 }
 
 /// Retires an entry if it is worth less than a new one; says whether it was this CPU that did.

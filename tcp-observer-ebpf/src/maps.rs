@@ -64,6 +64,9 @@ pub static INTERFACES: HashMap<u32, InterfaceName> = HashMap::with_max_entries(4
 pub static LAYOUT: Array<Layout> = Array::with_max_entries(1, 0);
 #[map]
 pub static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
+/// What the coarse clock said, and in which tick.
+#[map]
+pub static TICK: PerCpuArray<Tick> = PerCpuArray::with_max_entries(1, 0);
 /// Where a new flow is put together: too large for the stack.
 #[map]
 pub static SCRATCH: PerCpuArray<FlowBytes> = PerCpuArray::with_max_entries(1, 0);
@@ -81,6 +84,13 @@ pub static UNSTEADY_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
 pub static UNSTEADY_XDP_GENERIC: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 pub static UNSTEADY_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// A tick of the kernel's, and the time when it began.
+#[repr(C)]
+pub struct Tick {
+    pub number: u64,
+    pub ns: u64,
+}
 
 /// What the program for segments off the shortest path needs to know.
 #[repr(C)]
