@@ -62,10 +62,13 @@ pub const fn is_taken(tag: u32) -> bool {
 pub trait Bucket: Copy {
     type Key;
     type Value: ?Sized;
+    /// Words of the first line: the control word's and one for each entry. A model may have fewer.
+    const PLACES: u32 = PLACES;
     /// The word of a place. What was written before this value was put there is seen by what is read afterwards
     /// (acquire). BPF has no such load: on x86-64 each load is one, elsewhere see docs/flow-table.md.
     fn word(&self, place: u32) -> u32;
-    /// Exchanges the word of a place if it is still `current`; says whether it was. Sequentially consistent.
+    /// Exchanges the word of a place if it is still `current`; says whether it was. A full barrier either way, as BPF's
+    /// atomics are that give back a value.
     fn exchange(&self, place: u32, current: u32, new: u32) -> bool;
     /// Whether the entry in a place has this key. What is compared may change meanwhile.
     fn holds(&self, place: u32, key: &Self::Key) -> bool;
@@ -162,11 +165,40 @@ pub fn find<T: Buckets>(buckets: &T, hash: Hash, key: &KeyOf<T>) -> Looked<Found
 fn look_into<T: Buckets>(buckets: &T, index: u32, tag: u32, key: &KeyOf<T>) -> Option<Found<T::Bucket>> {
     let bucket = buckets.bucket(index)?;
     let mut place = 1;
-    while place < PLACES {
+    while place < <T::Bucket as Bucket>::PLACES {
         if bucket.word(place) == tag && bucket.holds(place, key) {
             return Some(Found { bucket, index, place });
         }
         place += 1;
+    }
+    None
+}
+
+/// What a reader sees of one place, and asks before and after it copies the entry.
+pub trait Place {
+    /// The place's tag (acquire).
+    fn tag(&self) -> u32;
+    /// The number by which entries are told apart that lie here one after another (acquire).
+    fn number(&self) -> u16;
+    /// Keeps what was read before in front of what is read from here on (an acquire fence).
+    fn fence(&self);
+}
+
+/// How often an entry is copied that changes hands each time. Then it is left out, as one that left in that moment.
+const COPIES: u32 = 8;
+
+/// A copy of the entry in a place, as `copy` makes it, if all of it is of one entry; `None` where there is none.
+pub fn copy_whole<P: Place, C>(place: &P, mut copy: impl FnMut() -> C) -> Option<C> {
+    for _ in 0..COPIES {
+        let before = (place.tag(), place.number());
+        if !is_taken(before.0) {
+            return None;
+        }
+        let copied = copy();
+        place.fence();
+        if before == (place.tag(), place.number()) {
+            return Some(copied);
+        }
     }
     None
 }
@@ -226,7 +258,7 @@ pub fn release<B: Bucket>(bucket: &B, place: u32, tag: u32) -> bool {
 pub fn nth_oldest<B: Bucket>(home: &B, nth: u32) -> Option<(u32, u32)> {
     let cursor = (home.word(CONTROL) & CURSOR) >> CURSOR_SHIFT;
     // Forgotten and masked, since verifiers before 6.10 know nothing of a remainder.
-    let place = forget(u64::from(1 + (cursor + nth) % ENTRIES)) as u32 & (PLACES - 1);
+    let place = forget(u64::from(1 + (cursor + nth) % (B::PLACES - 1))) as u32 & (PLACES - 1);
     let tag = home.word(place);
     is_taken(tag).then_some((place, tag))
 }
@@ -243,7 +275,7 @@ struct Survey {
 #[inline(always)]
 fn survey<B: Bucket>(bucket: &B, tag: u32) -> Survey {
     let mut survey = Survey { free: 0, alike: 0 };
-    let (mut place, end) = (1, opaque(PLACES));
+    let (mut place, end) = (1, opaque(B::PLACES));
     while place < end {
         let word = bucket.word(place);
         survey.free += is_zero(word ^ FREE);
@@ -265,7 +297,7 @@ fn has<B: Bucket>(bucket: &B, alike: u32, key: &B::Key) -> bool {
     if alike == 0 {
         return false;
     }
-    let (mut place, end) = (1, opaque(PLACES));
+    let (mut place, end) = (1, opaque(B::PLACES));
     while place < end {
         if alike >> place & 1 != 0 && bucket.holds(place, key) {
             return true;
@@ -298,13 +330,13 @@ fn put<B: Bucket>(
     bucket.write(place, key, value);
     bucket.exchange(place, BUSY, tag);
     // The other bucket's order is its own keys' business.
-    (control & !CURSOR | (place % ENTRIES) << CURSOR_SHIFT, Ok(()))
+    (control & !CURSOR | (place % (B::PLACES - 1)) << CURSOR_SHIFT, Ok(()))
 }
 
 /// Makes a free place of a bucket busy: which, or zero.
 #[inline(always)]
 fn claim<B: Bucket>(bucket: &B) -> u32 {
-    let (mut place, end) = (1, opaque(PLACES));
+    let (mut place, end) = (1, opaque(B::PLACES));
     while place < end {
         if bucket.word(place) == FREE && bucket.exchange(place, FREE, BUSY) {
             return forget(u64::from(place)) as u32 & (PLACES - 1);
@@ -316,7 +348,7 @@ fn claim<B: Bucket>(bucket: &B) -> u32 {
 
 #[inline(always)]
 fn take_out<B: Bucket>(bucket: &B, tag: u32, key: &B::Key) {
-    let (mut place, end) = (1, opaque(PLACES));
+    let (mut place, end) = (1, opaque(B::PLACES));
     while place < end {
         if bucket.word(place) == tag && bucket.holds(place, key) {
             release(bucket, place, tag);

@@ -1,14 +1,13 @@
 //! A table of flows as the kernel has it, mapped into this process for reading: no system call a flow, and nothing that
 //! a packet would have to wait for.
 //!
-//! An entry may change, leave, or make way for another one while it is copied. A copy counts when its tag and the number
-//! in its word are the same before and after: then all of it is of one flow, though a half may be between two stores,
-//! as everywhere ([`Flow`]).
+//! An entry may change, leave, or make way for another one while it is copied ([`copy_whole`]): what is shown is all of one
+//! flow, though a half may be between two stores, as everywhere ([`Flow`]).
 
 use std::{
     io,
     marker::PhantomData,
-    mem::MaybeUninit,
+    mem::{MaybeUninit, offset_of},
     os::fd::{AsFd, AsRawFd},
     ptr::{self, NonNull},
     sync::atomic::{
@@ -23,11 +22,8 @@ use aya::maps::MapData;
 use tcp_observer_common::{
     conn::{Flow, Word},
     flow::FlowKey,
-    table::{ENTRIES, PLACES, Slot, bucket_bytes, is_taken, slot_at},
+    table::{ENTRIES, PLACES, Place, Slot, bucket_bytes, copy_whole, is_taken, slot_at},
 };
-
-/// How often a copy is tried before its entry is left out: as one that left in that moment.
-const TRIES: u32 = 8;
 
 /// One table, of flows with addresses `A`.
 #[derive(Debug)]
@@ -99,29 +95,20 @@ impl<A> MappedTable<A> {
     /// A copy of an entry, all of one flow; `None` when there is none, or it changes hands each time.
     fn copy(&self, bucket: usize, place: u32) -> Option<Slot<A>> {
         const { assert!(size_of::<Slot<A>>().is_multiple_of(8) && align_of::<Slot<A>>() == 8) };
-        let tag = self.tag(bucket, place);
         // SAFETY: the slots of a bucket lie within it, at multiples of eight.
         let from = unsafe { self.bucket(bucket).add(slot_at::<A>(place)) }.cast::<AtomicU64>();
-        let word_at = (std::mem::offset_of!(Slot<A>, flow) + std::mem::offset_of!(Flow, word)) / 8;
+        let word_at = (offset_of!(Slot<A>, flow) + offset_of!(Flow, word)) / 8;
         // SAFETY: a word of the slot.
-        let word = unsafe { &*from.add(word_at) };
+        let place = MappedPlace { tag: self.tag(bucket, place), word: unsafe { &*from.add(word_at) } };
         let mut slot = MaybeUninit::<Slot<A>>::uninit();
-        for _ in 0..TRIES {
-            let before = (tag.load(Acquire), Word(word.load(Acquire)).epoch());
-            if !is_taken(before.0) {
-                return None;
-            }
+        copy_whole(&place, || {
             for i in 0..size_of::<Slot<A>>() / 8 {
                 // SAFETY: within the slot, there and here.
                 unsafe { slot.as_mut_ptr().cast::<u64>().add(i).write((*from.add(i)).load(Relaxed)) };
             }
-            fence(Acquire);
-            if before == (tag.load(Relaxed), Word(word.load(Relaxed)).epoch()) {
-                // SAFETY: every word was just written, and any bytes are a slot.
-                return Some(unsafe { slot.assume_init() });
-            }
-        }
-        None
+        })?;
+        // SAFETY: every word was written, and any bytes are a slot.
+        Some(unsafe { slot.assume_init() })
     }
 
     fn bucket(&self, index: usize) -> *const u8 {
@@ -133,6 +120,26 @@ impl<A> MappedTable<A> {
     fn tag(&self, bucket: usize, place: u32) -> &AtomicU32 {
         // SAFETY: the first words of a bucket are its control word and tags.
         unsafe { &*self.bucket(bucket).cast::<AtomicU32>().add(place as usize) }
+    }
+}
+
+/// The tag of a place, and the word of the flow in it.
+struct MappedPlace<'a> {
+    tag: &'a AtomicU32,
+    word: &'a AtomicU64,
+}
+
+impl Place for MappedPlace<'_> {
+    fn tag(&self) -> u32 {
+        self.tag.load(Acquire)
+    }
+
+    fn number(&self) -> u16 {
+        Word(self.word.load(Acquire)).epoch()
+    }
+
+    fn fence(&self) {
+        fence(Acquire);
     }
 }
 
