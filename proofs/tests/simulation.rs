@@ -76,6 +76,33 @@ fn a_gap_that_is_filled_in_pieces_arises_and_is_doubted() {
     assert!(watches.iter().all(|strays| strays.contains(&Doubt::GapInPieces)), "{watches:?}");
 }
 
+/// More pieces than the receiver holds, and a FIN behind those that it has dropped.
+#[test]
+fn a_piece_that_is_dropped_arises_and_is_doubted() {
+    let watch = judge(&Plan::from_seed(962_693), false).strays;
+    assert!(watch.contains(&Doubt::PieceDropped), "{watch:?}");
+}
+
+/// A segment of the connection before, with a number far ahead, and a FIN before what lies before it is acknowledged.
+#[test]
+fn a_segment_of_an_older_connection_arises_and_is_doubted() {
+    for seed in [765_365, 931_785] {
+        let plan = Plan::from_seed(seed);
+        let strays = judge(&plan, false).strays;
+        assert!(strays.contains(&Doubt::OldSegment), "seed {seed}: {strays:?}");
+    }
+}
+
+/// A SYN that was kept back, or a copy of it, and the next attempt's.
+#[test]
+fn an_answer_to_another_syn_arises_and_is_doubted() {
+    for seed in [63_789, 131_141, 150_546, 272_718] {
+        let plan = Plan::from_seed(seed);
+        let doubts = judge(&plan, false).doubts;
+        assert!(doubts.contains(&(false, Doubt::AnswersOther)), "seed {seed}: {doubts:?}");
+    }
+}
+
 /// What is admitted of a near end is no more than what happens.
 #[test]
 fn every_doubt_about_a_near_end_arises_and_the_runs_go_everywhere() {

@@ -68,7 +68,7 @@ pub fn run(workspace: &Workspace, only: &[Proof], amount: Option<u64>) -> ExitCo
 impl Proof {
     fn form(self) -> Form {
         match self {
-            Self::Simulation => Form::Test { package: "proofs", test: "simulation", amount: 130_000 },
+            Self::Simulation => Form::Test { package: "proofs", test: "simulation", amount: 1_000_000 },
             Self::Oracle => Form::Test { package: "integration-tests", test: "oracle", amount: 50_000 },
             Self::Twin => Form::Test { package: "integration-tests", test: "twin", amount: 10_000 },
             Self::Laws => Form::Test { package: "proofs", test: "laws", amount: 100_000 },

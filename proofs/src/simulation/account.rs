@@ -34,8 +34,8 @@ pub struct Account {
 const DOUBLED_NS: u64 = 100 * MILLISECOND;
 
 impl Account {
-    /// Takes in that a packet has passed, after which the watcher has this flow.
-    pub fn pass(&mut self, at_ns: u64, from: End, header: Header, flow: Option<&Flow>) {
+    /// Takes in that a packet has passed, after which the watcher has this flow. Whether it has begun with the packet.
+    pub fn pass(&mut self, at_ns: u64, from: End, header: Header, flow: Option<&Flow>) -> bool {
         let began_ns = flow.map(|flow| flow.times.first_ns.get());
         let is_another =
             flow.is_some_and(|flow| flow.half(Side::Low).packets.get() + flow.half(Side::High).packets.get() == 1);
@@ -49,6 +49,7 @@ impl Account {
                 self.completed_by = Some(self.passed.len() - 1);
             }
         }
+        is_another
     }
 
     /// What is wrong with a flow's record; `left` is the side of its key that the left end is.
@@ -143,7 +144,10 @@ impl Account {
         let answers = |header: &Header| header.syn && header.ack == Some(isn.wrapping_add(1));
         let synacks = self.repetitions(responder, answers, last);
         let synack_retransmits = flow.half(side_of(responder)).syn_retransmits.get();
-        let is_renumbered = synacks.iter().any(|synack| synack.header.seq != synacks[0].header.seq);
+        // Also one that follows at once, which is no second sighting then.
+        let mut numbers = self.passed.iter().filter(|passed| passed.from == responder && answers(&passed.header));
+        let first = numbers.next().map(|synack| synack.header.seq);
+        let is_renumbered = numbers.any(|synack| Some(synack.header.seq) != first);
         if is_renumbered {
             return Ok(());
         }

@@ -17,17 +17,11 @@ const fn known(seed: u64, why: &'static str) -> Known {
 }
 
 pub const KNOWN: &[Known] = &[
-    known(63789, "a delayed SYN whose RST had passed before it is answered after the next attempt has begun"),
-    known(98113, "a RST refuses a SYN, and a copy of the SYN is answered afterwards"),
-    known(101518, "a SYN again, answered with another number after a crash; the first answer comes late"),
-    known(115566, "an old ACK is answered by a RST of the new connection, in the window"),
-    known(128368, "a keepalive of the SYN's number while the handshake's ACK is lost"),
-    known(131141, "a SYN that its RST has overtaken passes after the next attempt's"),
-    known(204727, "the far end is closed, and was said to be established"),
-    known(208494, "the far end is in SYN-RECEIVED, and was said to be established, after a late SYN"),
-    known(211049, "the far end is in SYN-SENT, and was said to be established"),
-    known(223206, "the left end is in SYN-SENT, and was said to be closed"),
-    known(227089, "the left end is in SYN-SENT, and was said to be closed, after a late SYN"),
-    known(238307, "the left end is in SYN-SENT, and was said to be closed, after a late SYN"),
-    known(257173, "the right end is in SYN-RECEIVED, and was said to be closed, after a late SYN"),
+    known(
+        237167,
+        "the left end's SYN is stale in a TIME-WAIT, the right end's begins, and its SYN-ACK answers the stale one",
+    ),
+    known(517648, "a SYN that its sender has given up comes late to an end in SYN-SENT, which answers it"),
+    known(873429, "an end that has given up its own SYN answers, by another number, the one that had crossed it"),
+    known(947719, "a SYN that was refused and given up comes again, to an end in SYN-SENT, which answers it"),
 ];

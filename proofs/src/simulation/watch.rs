@@ -13,14 +13,17 @@ use tcp_observer_common::{
 
 use super::{
     account::Account,
-    oracle::{Doubt, Oracle, core_state},
+    oracle::{Doubt, Follows, Oracle, core_state},
     packet::{Header, Packet},
-    plan::{End, Hop, Place, Plan},
+    plan::{End, Hop, Place, Plan, SECOND},
     shrink::shrink,
     states::States,
     world::{Cause, Witness},
 };
 use crate::memory::Memory;
+
+/// How long an end is said to wait in TIME-WAIT.
+const TIME_WAIT_NS: u64 = 60 * SECOND;
 
 /// What went on in a run, for a reader.
 #[derive(Clone, Debug)]
@@ -152,6 +155,10 @@ impl<'a> Watch<'a> {
             self.exact += u64::from(possible.len() == 1);
             let (truth, doubts) = self.oracle.truth(end);
             let is_near = self.plan.place == Place::Near(end);
+            // It waits if what was on its way to it has come, and nobody waits for longer.
+            if possible.has(State::TimeWait) && state == State::Closed && now_ns - self.last_passed_ns >= TIME_WAIT_NS {
+                self.given_up[end as usize] = Some(self.connections[end as usize]);
+            }
             for &doubt in &doubts {
                 if !self.doubts.contains(&(is_near, doubt)) {
                     self.doubts.push((is_near, doubt));
@@ -220,6 +227,12 @@ impl<'a> Watch<'a> {
             _ => false,
         }
     }
+}
+
+/// Whether a flow that was picked up is not over yet, as far as is known of it.
+fn goes_on_picked_up(word: Word) -> bool {
+    let is_over = |role| word.state(role).is_over();
+    word.outcome() == Outcome::NotSeen && !(is_over(Role::Originator) && is_over(Role::Responder))
 }
 
 /// What these states are taken for where the flow was picked up after it had begun: a FIN is known of only if it has
@@ -307,9 +320,10 @@ impl Witness for Watch<'_> {
             // The reason why a packet updates nothing is in the counters.
             let _ = self.memory.take(Link::Ip, Tap::new(1, direction), &packet.bytes, 1);
         }
-        self.oracle.passed(packet);
         let flow = self.flow();
-        self.account.pass(now_ns, packet.from, packet.header, flow.as_ref().map(|(flow, _)| flow));
+        let begins = self.account.pass(now_ns, packet.from, packet.header, flow.as_ref().map(|(flow, _)| flow));
+        let is_picked_up = flow.as_ref().is_some_and(|(flow, _)| goes_on_picked_up(flow.word.load()));
+        self.oracle.passed(packet, Follows { begins, is_picked_up });
         if let Some((flow, left)) = &flow
             && self.oracle.is_followed()
             && let Err(what) = self.account.check(flow, *left)

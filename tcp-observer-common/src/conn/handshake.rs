@@ -95,13 +95,12 @@ pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'
         // receiver will; this answers some other SYN.
         return Verdict::stale(Note::WrongSynAck);
     }
-    let originator_is_local = word.has_of(Mark::Local, Role::Originator);
+    let originator_has_it = word.has_of(Mark::Local, Role::Originator) || sent.receiver.has_acknowledged();
     match (from, own, peer) {
-        // The originator has sent its SYN and got the other: one with another number is out of its window (RFC 9293,
-        // 3.10.7.4, first check). A local responder that sends a bare SYN has not taken the originator's.
-        (Role::Responder, _, State::SynReceived) if renumbers && originator_is_local => {
-            Verdict::stale(Note::WrongSynAck)
-        }
+        // The originator has sent its SYN and got the other, as it has said if it is not local: one with another number
+        // is out of its window (RFC 9293, 3.10.7.4, first check). A local responder that sends a bare SYN has not taken
+        // the originator's.
+        (Role::Responder, _, State::SynReceived) if renumbers && originator_has_it => Verdict::stale(Note::WrongSynAck),
         (_, State::SynReceived, State::SynReceived) => completed_for(word, from.opposite(), sent, Note::Nothing),
         // The second SYN-ACK of a simultaneous open.
         (_, State::SynReceived | State::Established, State::SynReceived | State::Established) => {
@@ -122,6 +121,20 @@ pub(super) fn on_synack(word: Word, from: Role, segment: &Segment, sent: &Sent<'
         ),
         // An originator sends a SYN-ACK only in a simultaneous open.
         (Role::Originator, _, _) | (Role::Responder, _, _) => Verdict::stale(Note::WrongSynAck),
+    }
+}
+
+/// Whether a SYN-ACK after a failed attempt is none of those that belong to it: it has another number than the one before;
+/// or a local responder acknowledges the SYN that it has refused. Another one's RST may have overtaken its SYN-ACK.
+#[inline(always)]
+pub(super) fn answers_again(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> bool {
+    match from {
+        Role::Responder if word.has_of(Mark::IsnSeen, from) => segment.seq != sent.sender.isn.get(),
+        Role::Responder => {
+            let is_local = word.has_of(Mark::Local, from);
+            is_local && matches!(word.outcome(), Outcome::Refused) && covers_syn(segment.ack, sent)
+        }
+        Role::Originator => false,
     }
 }
 
@@ -152,11 +165,17 @@ fn acknowledges(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> b
 pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Verdict {
     let peer_answered = word.has_of(Mark::IsnSeen, from.opposite());
     let is_pure_ack = matches!(segment.kind(), SegmentKind::Ack);
+    // What lies before the number after the SYN, as a keepalive does, is dropped, its acknowledgement with it (RFC 9293,
+    // 3.10.7.4, first check). Of a SYN that was not seen its receiver's acknowledgement has that number.
+    let in_order = if word.has_of(Mark::IsnSeen, from) {
+        !segment.seq.before(sent.sender.isn.get().plus(1))
+    } else {
+        !sent.receiver.has_acknowledged() || !segment.seq.before(sent.receiver.acked.get())
+    };
     match from {
         Role::Originator if peer_answered => {
-            // Only the number after the SYN-ACK's (or after data sent with it) ends the handshake, from the number
-            // after the SYN on; data may come first where the ACK itself was lost.
-            let in_order = !word.has_of(Mark::IsnSeen, from) || !segment.seq.before(sent.sender.isn.get().plus(1));
+            // Only the number after the SYN-ACK's (or after data sent with it) ends the handshake; data may come first
+            // where the ACK itself was lost.
             match word.state(Role::Originator) {
                 _ if !in_order || !acknowledges(word, from, segment, sent) => Verdict::stale(Note::WrongAck),
                 // In a simultaneous open its own SYN is still to be acknowledged.
@@ -188,7 +207,7 @@ pub(super) fn on_ack(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>)
         // Data right behind the SYN-ACK, before the ACK was seen; or the ACK that ends a simultaneous open.
         Role::Responder if word.has_of(Mark::IsnSeen, from) && acknowledges(word, from, segment, sent) => {
             match word.state(Role::Originator) {
-                State::SynReceived => completed_for(word, Role::Originator, sent, Note::Nothing),
+                State::SynReceived if in_order => completed_for(word, Role::Originator, sent, Note::Nothing),
                 _ if word.has_of(Mark::FinSent, Role::Originator) => {
                     Verdict::accept(established(word), Note::Completed)
                 }

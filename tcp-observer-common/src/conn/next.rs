@@ -199,9 +199,12 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
             | Outcome::Abandoned
             | Outcome::Evicted,
         ) => match kind {
-            // The same SYN seen twice is not another attempt.
+            // The same SYN seen twice is not another attempt. Its sender's RST in between is what was seen last of it.
             SegmentKind::Syn
-                if word.has_of(Mark::IsnSeen, from) && segment.seq == sent.sender.isn.get() && sent.doubles_syn() =>
+                if word.has_of(Mark::IsnSeen, from)
+                    && segment.seq == sent.sender.isn.get()
+                    && sent.doubles_syn()
+                    && !word.has_of(Mark::RstSent, from) =>
             {
                 Verdict::accept(word, Note::FramesDoubled)
             }
@@ -216,6 +219,11 @@ fn transition(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> Ver
             }
             SegmentKind::Syn => Verdict::reincarnate(Note::TupleReused),
             SegmentKind::Rst => Verdict::accept(word.with_of(Mark::RstSent, from), Note::ResetAfterClose),
+            // It answers a copy of the SYN that was refused, or one that was not taken for this attempt's: its sender has
+            // a connection again, whatever became of the first.
+            SegmentKind::SynAck if handshake::answers_again(word, from, segment, sent) => {
+                Verdict::reincarnate(Note::TupleReused)
+            }
             SegmentKind::SynAck | SegmentKind::Fin | SegmentKind::Data | SegmentKind::Ack => {
                 Verdict::stale(Note::Nothing)
             }

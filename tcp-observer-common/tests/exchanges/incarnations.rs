@@ -121,6 +121,66 @@ fn after_a_refusal_the_next_attempt_is_an_attempt_of_its_own() {
     }
 }
 
+/// Its sender is in SYN-RECEIVED, whatever became of the attempt before (RFC 9293, 3.10.7.2): the SYN that it answers was
+/// not taken for one.
+#[test]
+fn after_a_reset_attempt_a_syn_ack_of_another_number_begins_another_one() {
+    for client_has_reset in [true, false] {
+        let talk = Talk::new();
+        let (client, server) = talk.peers();
+        client.syn(1000);
+        server.syn_ack(5000, 1001);
+        if client_has_reset {
+            client.rst(1001);
+        } else {
+            server.rst(5001);
+        }
+        talk.expect_outcome(Outcome::Reset);
+        // The first one again is of the attempt that is over.
+        server.skipped(Stale).syn_ack(5000, 1001);
+        talk.expect(Closed, Closed);
+        server.syn_ack(90_000, 70_001);
+        talk.expect(SynSent, SynReceived);
+        client.ack(70_001, 90_001);
+        talk.expect(Established, Established);
+        assert_eq!((talk.attempts(Outcome::Reset), talk.attempts(Outcome::Completed), talk.all_attempts()), (1, 1, 2));
+    }
+}
+
+/// The copy comes at once; somebody listens meanwhile. Elsewhere the RST might have overtaken the SYN-ACK.
+#[test]
+fn a_local_server_answers_a_copy_of_the_syn_that_it_has_refused() {
+    let talk = Talk::on_server();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    server.rst_ack(0, 1001);
+    client.syn(1000);
+    talk.expect(Closed, Closed);
+    server.skipped(Stale).syn_ack(5000, 2001);
+    server.syn_ack(5000, 1001);
+    talk.expect(SynSent, SynReceived);
+    client.ack(1001, 5001);
+    talk.expect(Established, Established);
+    assert_eq!((talk.attempts(Outcome::Refused), talk.attempts(Outcome::Completed)), (1, 1));
+}
+
+/// It is not the second sighting of one that was seen just before: that was the RST.
+#[test]
+fn a_syn_right_after_the_rst_that_has_overtaken_it_is_an_attempt_that_its_receiver_answers() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    talk.wait(SECOND);
+    client.rst(1001);
+    talk.expect_outcome(Outcome::Abandoned);
+    client.syn(1000);
+    talk.expect(SynSent, Listen);
+    server.syn_ack(5000, 1001);
+    talk.expect(SynSent, SynReceived);
+    client.rst(1001);
+    assert_eq!((talk.attempts(Outcome::Abandoned), talk.attempts(Outcome::Reset), talk.all_attempts()), (1, 1, 2));
+}
+
 /// A CPU that still has the word of the one before must not exchange it for one of the next.
 #[test]
 fn incarnations_that_are_not_of_the_same_moment_have_another_epoch() {

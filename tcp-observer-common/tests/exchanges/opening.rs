@@ -348,3 +348,53 @@ fn after_crossing_syns_a_syn_ack_of_another_number_is_stale_to_a_local_end() {
     server.rst(301);
     talk.expect(Closed, Closed);
 }
+
+/// Nor to one elsewhere that has acknowledged the first, and so has it. One that has not may have got neither.
+#[test]
+fn after_crossing_syns_a_syn_ack_of_another_number_is_stale_to_whoever_has_acknowledged_the_first() {
+    for has_acknowledged in [true, false] {
+        let mut talk = Talk::new();
+        talk.memory.local4.clear();
+        let (client, server) = talk.peers();
+        client.syn(100);
+        server.syn(300);
+        if has_acknowledged {
+            client.syn_ack(100, 301);
+            server.skipped(Stale).syn_ack(900, 101);
+            talk.expect(SynReceived, Established);
+        } else {
+            server.syn_ack(900, 101);
+            talk.expect(Established, SynReceived);
+        }
+    }
+}
+
+// ---- What lies before all that is expected is dropped, its acknowledgement with it (RFC 9293, 3.10.7.4, first check) ----
+
+#[test]
+fn a_keepalive_of_the_syns_number_completes_no_handshake_that_is_first_seen_at_its_syn_ack() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    server.syn_ack(5000, 1001);
+    client.skipped(Stale).ack(1000, 5001);
+    client.skipped(Stale).data(1000, 5001, 1);
+    talk.expect(SynSent, SynReceived);
+    client.ack(1001, 5001);
+    talk.expect(Established, Established);
+    talk.expect_outcome(Outcome::Completed);
+}
+
+#[test]
+fn a_keepalive_of_the_syns_number_completes_no_simultaneous_open() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(100);
+    server.syn(300);
+    client.syn_ack(100, 301);
+    server.ack(300, 101);
+    talk.expect(SynReceived, Established);
+    talk.expect_outcome(Outcome::InProgress);
+    server.ack(301, 101);
+    talk.expect(Established, Established);
+    talk.expect_outcome(Outcome::Completed);
+}

@@ -30,6 +30,8 @@ pub(super) struct Side {
     pub(super) coming_doubtful_rst: bool,
     pub(super) has_refused_syn: bool,
     pub(super) taken_syns: Vec<u32>,
+    /// The last bare SYN of it that has passed.
+    pub(super) last_passed_syn: Option<u32>,
     /// The RSTs of it that have passed: of which connection, their numbers, and whether they were in place then.
     pub(super) passed_rsts: Vec<(u32, u32, bool)>,
 }
@@ -45,8 +47,12 @@ impl Side {
 
     /// The connection that a segment acknowledges something of, else the last one.
     pub(super) fn addressed(&mut self, header: Header) -> Option<&mut Stream> {
-        // What a RST acknowledges says nothing, if it is smoltcp's in SYN-SENT.
-        let acknowledged = self.streams.iter().rposition(|stream| !header.rst && stream.is_acknowledged_by(header));
+        // What a RST acknowledges says nothing, if it is smoltcp's in SYN-SENT; else it is all that was sent, as a rule.
+        let is_addressed = |stream: &Stream| match header.rst {
+            true => stream.isn.is_some() && header.ack == Some(stream.sent_next),
+            false => stream.is_acknowledged_by(header),
+        };
+        let acknowledged = self.streams.iter().rposition(is_addressed);
         let index = acknowledged.or(self.streams.len().checked_sub(1))?;
         self.streams.get_mut(index)
     }

@@ -37,6 +37,15 @@ use super::{
     states::States,
 };
 
+/// What the watcher makes of a packet that passes.
+#[derive(Clone, Copy, Debug)]
+pub struct Follows {
+    /// It takes it for the first of a connection.
+    pub begins: bool,
+    /// It has picked up a connection after its beginning, by what came after silence, and takes it to go on.
+    pub is_picked_up: bool,
+}
+
 pub struct Oracle {
     near: Option<End>,
     ends: [Side; 2],
@@ -44,8 +53,14 @@ pub struct Oracle {
     epoch: u32,
     /// A SYN has passed that may have begun one, or not.
     is_ambiguous: bool,
-    /// A connection has begun that the watcher takes for none, over one that both ends have lost.
+    /// A connection has begun that the watcher takes for none: over one that both ends have lost, over one that it has
+    /// picked up after silence, with a SYN that a copy of an older one has followed, or with two that have crossed of which
+    /// it takes one for none.
     is_superseded: bool,
+    /// The SYN with which the connection has begun that the watcher follows, and whose it is.
+    followed_syn: Option<(End, u32)>,
+    /// The watcher follows a connection of which it has seen the SYN-ACK first.
+    is_begun_by_synack: bool,
     /// A FIN or RST has passed that its sender was not allowed to send.
     is_beyond_window: bool,
 }
@@ -64,6 +79,8 @@ impl Oracle {
             epoch: 0,
             is_ambiguous: false,
             is_superseded: false,
+            followed_syn: None,
+            is_begun_by_synack: false,
             is_beyond_window: false,
         }
     }
@@ -76,6 +93,7 @@ impl Oracle {
     pub fn is_followed(&self) -> bool {
         !self.is_superseded && !self.is_beyond_window
     }
+
     /// The states that the watcher may say.
     pub fn possible(&self, end: End) -> States {
         if !self.is_followed() {
@@ -119,6 +137,9 @@ impl Oracle {
             (stream.rst_ignored, Doubt::RstIgnored),
             (stream.ack_ignored, Doubt::AckIgnored),
             (stream.fin_ignored, Doubt::FinIgnored),
+            (stream.piece_dropped, Doubt::PieceDropped),
+            (stream.answers_other, Doubt::AnswersOther),
+            (stream.refuses_late, Doubt::LateSyn),
             (stream.old_syn, Doubt::OldSyn),
             (stream.syn_refused && last.state == State::SynSent, Doubt::SynRefused),
             (stream.syn_ack_ignored() && last.state == State::SynReceived, Doubt::SynAckIgnored),

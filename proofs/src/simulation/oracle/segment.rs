@@ -10,7 +10,8 @@ impl Oracle {
     pub(super) fn is_beyond_gap(&mut self, packet: &Packet) -> bool {
         let stream = *self.end(packet.from).stream(packet.connection);
         let unfilled = stream.gap_end.is_some_and(|end| stream.acked.is_none_or(|acked| after(end, acked)));
-        unfilled || after(packet.header.seq, stream.next)
+        let lacks = stream.acked.is_none_or(|acked| after(packet.header.seq, acked));
+        unfilled || stream.is_misled && lacks || after(packet.header.seq, stream.next)
     }
 
     /// Whether a segment holds nothing but data that was acknowledged before, or lies before all that has passed: its
@@ -35,7 +36,7 @@ impl Oracle {
     pub(super) fn ends_beyond_window(&mut self, packet: &Packet) -> bool {
         let widest = self.end(packet.from.opposite()).streams.last().map_or(0, |peer| peer.max_window);
         let stream = *self.end(packet.from).stream(packet.connection);
-        let is_own = stream.isn.is_some() && packet.header.end() == stream.sent_next;
+        let is_own = stream.isn.is_some() && !after(packet.header.end(), stream.sent_next);
         let edge = stream.acked.map(|acked| acked.wrapping_add(u32::from(widest) + 1));
         is_own && edge.is_some_and(|edge| after(packet.header.end(), edge))
     }
@@ -55,6 +56,6 @@ impl Oracle {
             return true;
         }
         let stream = *self.end(packet.from).stream(packet.connection);
-        stream.fits == Some(self.epoch) && !self.is_ambiguous && stream.places(header)
+        stream.fits == Some(self.epoch) && !stream.is_replaced && !self.is_ambiguous && stream.places(header)
     }
 }

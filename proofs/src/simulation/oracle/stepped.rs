@@ -15,6 +15,7 @@ use super::{
 use crate::simulation::{
     packet::Packet,
     plan::{Action, End},
+    states::States,
     world::Cause,
 };
 
@@ -38,10 +39,13 @@ impl Oracle {
             let is_this = |rst: &&(u32, u32, bool)| (rst.0, rst.1) == (packet.connection, packet.header.seq);
             passed.iter().filter(is_this).any(|rst| rst.2)
         });
+        let is_misled = packet.is_some_and(|packet| self.end(packet.from).stream(packet.connection).is_misled);
+        let had_gap = packet.is_some_and(|packet| self.end(packet.from).stream(packet.connection).had_gap);
         let from_other = packet.filter(|packet| packet.from != end);
         let epoch = self.epoch;
         let syn_fits =
             from_other.is_none_or(|packet| self.end(packet.from).stream(packet.connection).fits == Some(epoch));
+        let followed = self.followed_syn.and_then(|(opener, syn)| (opener == end).then_some(syn));
         let side = self.end(end);
         if side.streams.len() <= connection as usize {
             let taken = header.filter(|header| header.syn && matches!(cause, Cause::Received(_)));
@@ -56,17 +60,36 @@ impl Oracle {
                     Facts { rst, doubtful_rst, ..Facts::default() }
                 }
                 _ => {
-                    let syn = (side.coming_syn.is_some() || side.has_refused_syn) && !side.coming_rst;
+                    // Nothing of the connection that has taken the SYN, and is no more, has passed.
+                    let before = connection.wrapping_sub(1);
+                    let has_lost_syn = side
+                        .streams
+                        .get(before as usize)
+                        .is_some_and(|stream| stream.sent_ack.is_some() && !stream.seen)
+                        && !side.passed_rsts.iter().any(|rst| rst.0 == before);
+                    let syn = (side.coming_syn.is_some() || side.has_refused_syn || has_lost_syn) && !side.coming_rst;
                     Facts { syn, ..Facts::default() }
                 }
             };
-            side.stream(connection).facts = facts;
+            let taken_for = match (cause, connection.checked_sub(1)) {
+                (Cause::Received(_), Some(before)) => {
+                    let before = side.stream(before);
+                    let is_followed = before.isn == followed || before.late_syn_acked;
+                    if is_followed { before.taken_for_late() } else { States::default() }
+                }
+                _ => States::default(),
+            };
+            let stream = side.stream(connection);
+            (stream.facts, stream.taken_for) = (facts, taken_for);
         }
         if let (Cause::Received(_), Some(header)) = (cause, header)
             && header.syn
             && side.coming_syn == Some(header.seq)
         {
             side.coming_syn = None;
+            if side.coming_rst && core_state(truth) == State::SynReceived {
+                side.stream(connection).facts.rst = true;
+            }
             side.has_refused_syn = core_state(truth) != State::SynReceived;
         }
         side.has_refused_syn |= cause == Cause::Acted(Action::Crash);
@@ -104,6 +127,7 @@ impl Oracle {
                 let fin_beyond_gap = beyond_gap || side.stream(connection).facts.fin == Some(InOrder(false));
                 let is_near = near == Some(end);
                 match has_received_fin(on_wire) {
+                    true if fin_beyond_gap && is_near && is_misled => Some(Doubt::OldSegment),
                     true if fin_beyond_gap && is_near => Some(Doubt::GapInPieces),
                     true if fin_beyond_gap && !is_near => Some(Doubt::BeyondGap),
                     _ => None,
@@ -128,6 +152,7 @@ impl Oracle {
             stream.data_ignored |= header.payload > 0 && acks_less;
             let is_ignorable = header.payload > 0 || acks_less || stream.data_ignored;
             stream.fin_ignored |= header.fin && is_ignorable && has_taken_no_fin(on_wire);
+            stream.piece_dropped |= header.fin && had_gap && is_ahead && has_taken_no_fin(on_wire);
             stream.ack_ignored |= is_due
                 && (beyond_gap || is_old || has_no_room || stream.fin_ignored)
                 && !header.syn

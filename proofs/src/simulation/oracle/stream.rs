@@ -49,6 +49,24 @@ pub(super) struct Stream {
     pub(super) late_syn: bool,
     pub(super) late_syn_ack: bool,
     pub(super) fin_held_back: bool,
+    /// It has answered another SYN than the one that passed last.
+    pub(super) answers_other: bool,
+    /// A SYN of it that came late was answered by a SYN-ACK.
+    pub(super) late_syn_acked: bool,
+    /// A SYN-ACK of another number has taken its place.
+    pub(super) is_replaced: bool,
+    /// A segment of a connection before has passed whose number lies beyond all of this one.
+    pub(super) is_misled: bool,
+    /// Something of it has passed beyond a gap.
+    pub(super) had_gap: bool,
+    /// It has dropped what had come beyond a gap.
+    pub(super) piece_dropped: bool,
+    /// What the watcher takes it for since a SYN of its sender's connection before has come late.
+    pub(super) taken_for: States,
+    /// It has refused the answer to a SYN that came late.
+    pub(super) refuses_late: bool,
+    /// The end of what has passed of it beyond the window that it had then.
+    pub(super) beyond: Option<u32>,
     pub(super) facts: Facts,
 }
 
@@ -90,19 +108,22 @@ impl Stream {
     /// These states, and those that the watcher takes them for where it cannot know better.
     pub(super) fn doubted(&self, states: States) -> States {
         use State::*;
-        let mut all = states;
+        let mut all = states.or(self.taken_for_late());
         let mut also = |is_so: bool, from: State, to: &[State]| {
             if is_so && all.has(from) {
                 all = all.or(States::of(to));
             }
         };
         also(self.syn_refused, SynSent, &[SynReceived]);
+        also(self.refuses_late, SynSent, &[Closed]);
+        also(self.answers_other, SynReceived, &[Closed]);
         also(self.syn_ack_ignored() || self.ack_ignored, SynReceived, &[Established]);
         also(self.ack_ignored, FinWait1, &[FinWait2]);
-        also(self.fin_ignored, SynReceived, &[CloseWait]);
-        also(self.fin_ignored, Established, &[CloseWait]);
-        also(self.fin_ignored, FinWait1, &[Closing]);
-        also(self.fin_ignored, FinWait2, &[TimeWait]);
+        let fin_ignored = self.fin_ignored || self.piece_dropped;
+        also(fin_ignored, SynReceived, &[CloseWait]);
+        also(fin_ignored, Established, &[CloseWait]);
+        also(fin_ignored, FinWait1, &[Closing]);
+        also(fin_ignored, FinWait2, &[TimeWait]);
         also(self.ack_ignored, Closing, &[TimeWait]);
         also(self.fin_held_back, Closing, &[LastAck]);
         also(self.ack_ignored, LastAck, &[Closed]);
@@ -110,13 +131,20 @@ impl Stream {
         if self.rst_ignored || self.old_syn {
             all = all.with(Closed);
         }
-        if self.late_syn {
-            all = all.with(SynSent);
-            // One that has come since crosses it, and a FIN without an answer gives it up.
-            all = if self.facts.syn { all.with(SynReceived) } else { all };
-            all = if self.sent_fin.is_some() { all.with(Closed) } else { all };
-        }
         if self.late_syn_ack { all.with(SynReceived) } else { all }
+    }
+
+    /// What one whose SYN comes late is taken for besides what it is. One that has come since crosses it, and a FIN
+    /// without an answer gives it up.
+    pub(super) fn taken_for_late(&self) -> States {
+        use State::*;
+        let mut all = if self.late_syn { self.taken_for.with(SynSent) } else { self.taken_for };
+        all = if all.has(SynSent) && self.facts.syn { all.with(SynReceived) } else { all };
+        if self.late_syn {
+            all = if self.sent_fin.is_some() { all.with(Closed) } else { all };
+            all = if self.late_syn_acked { all.with(Established) } else { all };
+        }
+        all
     }
 
     pub(super) fn see(&mut self, header: Header) {
@@ -131,12 +159,18 @@ impl Stream {
                 self.gap_end = None;
             }
             if after(header.seq, self.next) {
-                self.gap_end = Some(header.seq);
+                (self.gap_end, self.had_gap) = (Some(header.seq), true);
             }
             if after(header.end(), self.next) {
                 self.next = header.end();
             }
         }
+    }
+
+    /// Begins anew with its SYN, as far as has passed.
+    pub(super) fn see_syn_anew(&mut self, header: Header) {
+        (self.next, self.acked, self.seen_fin, self.gap_end) = (header.end(), None, None, None);
+        self.is_replaced = false;
     }
 
     pub(super) fn is_acknowledged_by(&self, header: Header) -> bool {
