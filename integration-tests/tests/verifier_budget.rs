@@ -18,9 +18,9 @@ const RECORDED: [(&str, [u32; 3]); 10] = [
     (program::TC_EGRESS, [55_962, 89_132, 96_344]),
     (program::TC_INGRESS_L3, [23_019, 32_041, 33_920]),
     (program::TC_EGRESS_L3, [21_472, 31_785, 34_811]),
-    (program::XDP_UNSTEADY, [240_072, 170_737, 173_316]),
-    (program::XDP_UNSTEADY_GENERIC, [240_072, 170_737, 173_316]),
-    (program::TC_UNSTEADY, [240_072, 170_737, 173_316]),
+    (program::XDP_UNSTEADY, [240_072, 170_737, 173_662]),
+    (program::XDP_UNSTEADY_GENERIC, [240_072, 170_737, 173_662]),
+    (program::TC_UNSTEADY, [240_072, 170_737, 173_662]),
     (program::SWEEP, [54_725, 53_862, 58_393]),
 ];
 

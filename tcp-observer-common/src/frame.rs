@@ -42,6 +42,13 @@ impl Frame for [u8] {
     }
 
     #[inline(always)]
+    fn load_words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let (chunks, _) = self.get(offset..)?.as_chunks();
+        let chunks: &[_; N] = chunks.first_chunk()?;
+        Some(chunks.map(u32::from_ne_bytes))
+    }
+
+    #[inline(always)]
     fn len(&self) -> usize {
         <[u8]>::len(self)
     }

@@ -88,8 +88,8 @@ impl Proof {
                 let mut command = process::cargo();
                 command.args(["test", "--release", "--package", package, "--test", test]);
                 command.current_dir(workspace.root()).env(self.variable(), chosen.unwrap_or(amount).to_string());
-                if self == Self::Soak {
-                    // Its table is there to be watched.
+                if matches!(self, Self::Soak | Self::Oracle) {
+                    // What they print is there to be watched, and the figures are what one wants to have.
                     command.env("RUST_TEST_NOCAPTURE", "1");
                 }
                 match package {

@@ -77,6 +77,8 @@ pub struct Found {
     /// What packets cannot tell, by what it was.
     exceptions: BTreeMap<&'static str, usize>,
     verified: Verified,
+    /// What does not agree, and is no exception.
+    disagreements: usize,
 }
 
 impl AddAssign for Found {
@@ -87,6 +89,7 @@ impl AddAssign for Found {
         self.spans.extend(other.spans);
         self.changes += other.changes;
         self.verified += other.verified;
+        self.disagreements += other.disagreements;
         for (exception, count) in other.exceptions {
             *self.exceptions.entry(exception).or_default() += count;
         }
@@ -107,6 +110,10 @@ impl Found {
         (lacking, self.kinds.values().sum())
     }
 
+    pub const fn disagreements(&self) -> usize {
+        self.disagreements
+    }
+
     pub fn median_span(&self) -> Option<Duration> {
         self.span_of(0.5).map(Duration::from_secs_f64)
     }
@@ -116,7 +123,8 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = |share| self.span_of(share).unwrap_or_default() * 1e6;
         let connections: usize = self.kinds.values().sum();
-        write!(f, "{connections} connections, {} changes of state; ", self.changes)?;
+        write!(f, "{connections} connections, {} changes of state, ", self.changes)?;
+        write!(f, "{} disagreements; ", self.disagreements)?;
         writeln!(
             f,
             "{} handshake times differ by {:.1} µs (median), {:.1} µs (95 %)",
@@ -133,7 +141,8 @@ impl fmt::Display for Found {
 }
 
 impl Round {
-    /// Runs the round and compares; `None` where there was too little CPU time to ask the agent often enough.
+    /// Runs the round, compares, and says at once what disagrees; `None` where there was too little CPU time to ask the
+    /// agent often enough.
     pub fn run(&self) -> Option<Found> {
         let begun = Instant::now();
         let world = World::new(self.wire, self.cpu, self.seed);
@@ -177,7 +186,8 @@ impl Round {
         for made in &made {
             *kinds.entry(made.kind).or_default() += made.expected.len();
         }
-        let found = Found { kinds, spans, changes: changes.len(), exceptions, verified };
+        let disagreements = wrong.len();
+        let found = Found { kinds, spans, changes: changes.len(), exceptions, verified, disagreements };
         let count: usize = found.kinds.values().sum();
         eprintln!(
             "{:?} seen by the {}, seed {}: {count} connections in {talked:.1?}, {:.1?} in all",
@@ -186,8 +196,10 @@ impl Round {
             self.seed,
             begun.elapsed()
         );
-        let shown: String = wrong.iter().take(SHOWN).map(|line| format!("{line}\n")).collect();
-        assert!(wrong.is_empty(), "{} of {count} disagree in {self}:\n{shown}", wrong.len());
+        if disagreements > 0 {
+            let shown: String = wrong.iter().take(SHOWN).map(|line| format!("{line}\n")).collect();
+            eprintln!("{disagreements} of {count} disagree in {self}:\n{shown}");
+        }
         Some(found)
     }
 

@@ -80,13 +80,17 @@ fn is_expected(word: Word, from: Role, segment: &Segment, sent: &Sent<'_>) -> bo
     let receiver_seen = word.has_of(Mark::Seen, from.opposite()) && sent.receiver.has_acknowledged();
     let expected_next = sent.sender.next_seq.get();
     let acked = sent.receiver.acked.get();
-    // Some stacks reset with the number of their FIN; Linux takes that (`tcp_reset_check`). The FIN was held against the
-    // window when it passed, and may have ended a number beyond it: what follows on it is in place as well.
-    if sender_seen
-        && word.has_of(Mark::FinSent, from)
-        && (segment.seq == expected_next || segment.seq.plus(1) == expected_next)
-    {
-        return true;
+    // The FIN was held against the window when it passed, and may have ended a number beyond it: what follows on it is
+    // in place as well.
+    if sender_seen && word.has_of(Mark::FinSent, from) {
+        if segment.seq == expected_next {
+            return true;
+        }
+        // Some stacks reset with the number of their FIN; Linux takes that (`tcp_reset_check`), but not in TIME-WAIT,
+        // where only the number that is expected counts (`tcp_timewait_state_process`).
+        if word.state(from.opposite()) != State::TimeWait && segment.seq.plus(1) == expected_next {
+            return true;
+        }
     }
     // What the sender was seen to send may be a liar's; the receiver's own word bounds it.
     if receiver_seen && !teardown::is_in_window(word, from, segment.seq, sent) {

@@ -106,6 +106,37 @@ fn a_rst_with_the_number_of_its_senders_fin_counts() {
     talk.expect(Closed, Closed);
 }
 
+/// It is one before RCV.NXT: "If the RST bit is set and the sequence number is outside the current receive window,
+/// silently drop the segment" (RFC 9293, 3.10.7.4), and Linux's `tcp_timewait_state_process` takes RCV.NXT only. The
+/// closed end answers an ACK from before its FIN with such a RST (RFC 9293, 3.5.2, first group).
+#[test]
+fn a_rst_with_the_number_of_its_senders_fin_does_not_end_time_wait() {
+    for talk in [Talk::new(), Talk::on_server()] {
+        let (client, server) = talk.peers();
+        talk.open_and_close();
+        client.ack(1002, 5001);
+        server.skipped(Stale).rst(5001);
+        talk.expect(TimeWait, Closed);
+        server.rst(5002);
+        talk.expect(Closed, Closed);
+    }
+}
+
+/// RFC 9293, 3.10.7.4: it is RCV.NXT for as long as the FIN has not arrived, which the receiver has not said.
+#[test]
+fn a_rst_with_the_number_of_a_fin_that_may_be_lost_counts() {
+    for talk in [Talk::new(), Talk::on_server()] {
+        let (client, server) = talk.peers();
+        talk.open();
+        client.fin(1001, 5001);
+        server.ack(5001, 1002);
+        server.fin(5001, 1002);
+        talk.expect(TimeWait, LastAck);
+        server.rst(5001);
+        talk.expect(Closed, Closed);
+    }
+}
+
 #[test]
 fn a_rst_ends_a_half_closed_flow() {
     let talk = Talk::new();

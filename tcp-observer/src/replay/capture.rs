@@ -4,6 +4,9 @@
 //! grows for a record that is larger, the end of the file is told apart from a torn record, and a record that cannot
 //! be whole is told apart from one that has not been read yet. Nothing in a file makes this allocate more than the
 //! file holds, or [`MAX_RECORD_BYTES`].
+//!
+//! Nearly all records are packets written in the plainest way, and whole in the buffer. Those are taken where they lie;
+//! the library is asked for all others, and for what is wrong.
 
 use std::{
     collections::BTreeMap,
@@ -53,10 +56,17 @@ impl<'a> Packet<'a> {
 }
 
 impl Frame for Packet<'_> {
+    #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.bytes.load(offset)
     }
 
+    #[inline(always)]
+    fn load_words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        self.bytes.load_words(offset)
+    }
+
+    #[inline(always)]
     fn len(&self) -> usize {
         self.wire_bytes
     }
@@ -81,13 +91,74 @@ pub struct Capture {
     records: Box<dyn PcapReaderIterator>,
     damage: Damage,
     format: Format,
-    /// Packets of link types that cannot be read.
-    unknown: BTreeMap<u16, u64>,
+    unknown: Unknown,
 }
 
 enum Format {
-    Pcap(PcapHeader),
+    Pcap(Pcap),
     PcapNg(Section),
+}
+
+/// What the header of a pcap file says of its records.
+struct Pcap {
+    is_big_endian: bool,
+    has_nanoseconds: bool,
+    record_header_bytes: usize,
+    link: Link,
+}
+
+impl From<&PcapHeader> for Pcap {
+    fn from(header: &PcapHeader) -> Self {
+        Self {
+            is_big_endian: header.is_bigendian(),
+            has_nanoseconds: header.is_nanosecond_precision(),
+            record_header_bytes: if header.is_modified_format() { 24 } else { 16 },
+            // The upper bits hold the length of the frame check sequence.
+            link: Link::new(header.network.0 as u16),
+        }
+    }
+}
+
+impl Pcap {
+    /// The record with which the data begins, and how long it is; `None` where it is not whole.
+    #[inline]
+    fn record<'a>(&self, data: &'a [u8]) -> Option<(Seen<'a>, usize)> {
+        let words: &[u8; 16] = data.first_chunk()?;
+        let captured_bytes = word(words, 8, self.is_big_endian) as usize;
+        let bytes = data.get(self.record_header_bytes..)?.get(..captured_bytes)?;
+        let seen = self.seen(
+            word(words, 0, self.is_big_endian),
+            word(words, 4, self.is_big_endian),
+            Packet::new(bytes, word(words, 12, self.is_big_endian)),
+        );
+        Some((seen, self.record_header_bytes + captured_bytes))
+    }
+
+    #[inline]
+    fn seen<'a>(&self, seconds: u32, fraction: u32, packet: Packet<'a>) -> Seen<'a> {
+        let unix_ns = Some(timestamp::unix_ns(seconds, fraction, self.has_nanoseconds));
+        Seen { interface: 0, link: self.link, unix_ns, has_nanoseconds: self.has_nanoseconds, packet }
+    }
+}
+
+/// Four bytes as a number.
+#[inline(always)]
+pub(super) fn word<const N: usize>(bytes: &[u8; N], at: usize, is_big_endian: bool) -> u32 {
+    let bytes = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+    if is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+}
+
+/// A link type's number, and what it is where it can be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    number: u16,
+    known: Option<LinkType>,
+}
+
+impl Link {
+    pub fn new(number: u16) -> Self {
+        Self { number, known: LinkType::of(number) }
+    }
 }
 
 /// Why reading has ended early.
@@ -122,7 +193,7 @@ impl Capture {
             (Box::new(records), Format::PcapNg(Section::default()))
         } else {
             let records = LegacyPcapReader::new(BUFFER_BYTES, reader).map_err(broken)?;
-            (Box::new(records), Format::Pcap(PcapHeader::default()))
+            (Box::new(records), Format::Pcap((&PcapHeader::default()).into()))
         };
         Ok(Self { records, damage: opened.damage, format, unknown: BTreeMap::new() })
     }
@@ -143,18 +214,13 @@ impl Capture {
 
     fn read_records(&mut self, take: &mut impl FnMut(Captured<'_>) -> io::Result<()>) -> Result<(), Stop> {
         loop {
+            self.take_plain(take)?;
             let offset = self.records.consumed() as u64;
             let corrupt = |reason| Stop::Broken(Problem::Corrupt { offset, reason });
             let is_short = match self.records.next() {
                 Ok((size, block)) => {
                     if let Some(seen) = self.format.take(block).map_err(corrupt)? {
-                        let link = LinkType::of(seen.link);
-                        if link.is_none() {
-                            *self.unknown.entry(seen.link).or_default() += 1;
-                        }
-                        let Seen { interface, unix_ns, has_nanoseconds, packet, .. } = seen;
-                        let interface = interface.saturating_add(1);
-                        take(Captured { unix_ns, has_nanoseconds, interface, link, packet }).map_err(Stop::Refused)?;
+                        show(seen, &mut self.unknown, take)?;
                     }
                     self.records.consume_noshift(size);
                     continue;
@@ -186,6 +252,21 @@ impl Capture {
         }
     }
 
+    /// Takes the plain packets that come next in the buffer.
+    fn take_plain(&mut self, take: &mut impl FnMut(Captured<'_>) -> io::Result<()>) -> Result<(), Stop> {
+        // The file's header comes first.
+        if self.records.consumed() == 0 {
+            return Ok(());
+        }
+        let (data, unknown) = (self.records.data(), &mut self.unknown);
+        let taken = match &self.format {
+            Format::Pcap(pcap) => take_while(data, |data| pcap.record(data), unknown, take),
+            Format::PcapNg(section) => take_while(data, |data| section.plain_packet(data), unknown, take),
+        }?;
+        self.records.consume_noshift(taken);
+        Ok(())
+    }
+
     fn unreadable(&self, offset: u64) -> Stop {
         Stop::Broken(self.damage.get().cloned().unwrap_or(Problem::Unreadable { offset }))
     }
@@ -201,17 +282,46 @@ impl Capture {
     }
 }
 
+/// Packets of link types that cannot be read, by the types' numbers.
+type Unknown = BTreeMap<u16, u64>;
+
+/// Shows packets as long as the data begins with one, and says how far that went.
+#[inline(always)]
+fn take_while<'a>(
+    data: &'a [u8],
+    packet: impl Fn(&'a [u8]) -> Option<(Seen<'a>, usize)>,
+    unknown: &mut Unknown,
+    take: &mut impl FnMut(Captured<'_>) -> io::Result<()>,
+) -> Result<usize, Stop> {
+    let mut left = data;
+    while let Some((seen, bytes)) = packet(left) {
+        show(seen, unknown, take)?;
+        left = left.get(bytes..).unwrap_or_default();
+    }
+    Ok(data.len() - left.len())
+}
+
+#[inline(always)]
+fn show(
+    seen: Seen<'_>,
+    unknown: &mut Unknown,
+    take: &mut impl FnMut(Captured<'_>) -> io::Result<()>,
+) -> Result<(), Stop> {
+    let Seen { interface, link, unix_ns, has_nanoseconds, packet } = seen;
+    if link.known.is_none() {
+        *unknown.entry(link.number).or_default() += 1;
+    }
+    let interface = interface.saturating_add(1);
+    take(Captured { unix_ns, has_nanoseconds, interface, link: link.known, packet }).map_err(Stop::Refused)
+}
+
 impl Format {
     fn take<'a>(&mut self, block: PcapBlockOwned<'a>) -> Result<Option<Seen<'a>>, &'static str> {
         match (self, block) {
-            (Self::Pcap(header), PcapBlockOwned::LegacyHeader(read)) => *header = read,
-            (Self::Pcap(header), PcapBlockOwned::Legacy(record)) => {
-                let has_nanoseconds = header.is_nanosecond_precision();
-                let unix_ns = timestamp::unix_ns(record.ts_sec, record.ts_usec, has_nanoseconds);
-                // The upper bits hold the length of the frame check sequence.
-                let link = header.network.0 as u16;
+            (Self::Pcap(pcap), PcapBlockOwned::LegacyHeader(header)) => *pcap = (&header).into(),
+            (Self::Pcap(pcap), PcapBlockOwned::Legacy(record)) => {
                 let packet = Packet::new(record.data, record.origlen);
-                return Ok(Some(Seen { interface: 0, link, unix_ns: Some(unix_ns), has_nanoseconds, packet }));
+                return Ok(Some(pcap.seen(record.ts_sec, record.ts_usec, packet)));
             }
             (Self::PcapNg(section), PcapBlockOwned::NG(block)) => return section.take(&block),
             (Self::Pcap(_), PcapBlockOwned::NG(_))
@@ -222,15 +332,12 @@ impl Format {
 
     /// How long the record is by what it says itself; `None` where too little of it is there.
     fn record_bytes(&self, data: &[u8]) -> Option<u64> {
-        let word = |at: usize, is_big_endian: bool| {
-            let bytes: [u8; 4] = *data.get(at..)?.first_chunk()?;
-            Some(if is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+        let word = |at: usize, is_big_endian| {
+            let bytes: &[u8; 4] = data.get(at..)?.first_chunk()?;
+            Some(word(bytes, 0, is_big_endian))
         };
         match self {
-            Self::Pcap(header) => {
-                let header_bytes = if header.is_modified_format() { 24 } else { 16 };
-                Some(u64::from(word(8, header.is_bigendian())?) + header_bytes)
-            }
+            Self::Pcap(pcap) => Some(u64::from(word(8, pcap.is_big_endian)?) + pcap.record_header_bytes as u64),
             Self::PcapNg(section) => {
                 let is_big_endian = if data.starts_with(&SECTION_MAGIC) {
                     word(8, true)? == BYTE_ORDER_MAGIC

@@ -7,7 +7,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    hash::Hash,
     io,
     net::IpAddr,
 };
@@ -19,7 +18,7 @@ use tcp_observer_common::{
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    observer::{Family, Host, Sighting, Table as _, Tap, observe, observe_quote},
+    observer::{Family, Host, Sighting, Table as _, Tap, observe_quote, observe_unsteady, on_steady},
     segment::Segment,
     sweep::sweep_entry,
     wire::{self, Network, Parsed, Quote},
@@ -31,7 +30,7 @@ use super::{
     follow::{self, Cause, Event, Follower, Id},
     link::{self, Tags},
     schedule::Schedule,
-    table::{Entries, Tables, View},
+    table::{Flows, Hashed, Tables, View},
 };
 use crate::snapshot::{FlowRecord, Key, Moment, Totals};
 
@@ -42,6 +41,11 @@ pub(super) const EPOCH_NS: i64 = 1;
 const FIRST_EPHEMERAL: u16 = 32_768;
 /// Marks an interface number that a cooked header gave, which has nothing to do with the capture's own.
 const NAMED_BY_HEADER: u32 = 1 << 30;
+
+/// What a time of the flows' clock is in nanoseconds since the Unix epoch.
+fn unix_ns(clock_ns: u64) -> u64 {
+    clock_ns.saturating_add_signed(-EPOCH_NS)
+}
 
 /// The number of an interface that a cooked header has named.
 pub(super) fn named_interface(index: u32) -> u32 {
@@ -91,6 +95,7 @@ impl Replayer {
     }
 
     /// Takes one packet in, after what the time until then has ended.
+    #[inline]
     pub fn take(&mut self, captured: Captured<'_>) {
         // A packet without a time stamp belongs to the moment before.
         let now_ns = captured.unix_ns.map_or(self.clock_ns.get(), |ns| ns.saturating_add_signed(EPOCH_NS));
@@ -99,16 +104,17 @@ impl Replayer {
             self.clock_ns.set(due.now_ns);
             self.sweep(due.all);
         }
-        self.end_silent(now_ns);
-        self.clock_ns.set(now_ns);
         if let Some(follower) = &self.follower {
+            self.end_silent(now_ns);
             follower.has_nanoseconds.set(captured.has_nanoseconds);
         }
+        self.clock_ns.set(now_ns);
         if let Err(reason) = self.observe(captured) {
             (&*self).add(place::skipped(reason), 1);
         }
     }
 
+    #[inline(always)]
     fn observe(&self, captured: Captured<'_>) -> Result<(), Skip> {
         let found = link::network(captured.link.ok_or(Skip::NotIp)?, captured.packet)?;
         self.tags.set(found.tags);
@@ -116,38 +122,51 @@ impl Replayer {
         let tap = Tap::new(interface, HookDirection::Ingress);
         match found.network {
             Network::Ipv4 => match wire::segment4(&found.packet, 0) {
-                Ok(parsed) => self.take_segment(&found.packet, &parsed, tap),
+                Ok(parsed) => self.take_segment(&found.packet, parsed, tap),
                 Err(Skip::NotTcp) => self.take_quote(&wire::quote4(&found.packet, 0)?, &self.ipv4),
                 Err(reason) => Err(reason),
             },
             Network::Ipv6 => match wire::segment6(&found.packet, 0) {
-                Ok(parsed) => self.take_segment(&found.packet, &parsed, tap),
+                Ok(parsed) => self.take_segment(&found.packet, parsed, tap),
                 Err(Skip::NotTcp) => self.take_quote(&wire::quote6(&found.packet, 0)?, &self.ipv6),
                 Err(reason) => Err(reason),
             },
         }
     }
 
-    fn take_segment<'a, A: Address + Hash>(
-        &'a self,
-        packet: &Packet<'_>,
-        parsed: &Parsed<A>,
-        tap: Tap,
-    ) -> Result<(), Skip>
+    /// The shortest path apart from the others, as in the kernel: so short, it takes no memory but the flow's. Nobody
+    /// is told of what it takes in.
+    #[inline(always)]
+    fn take_segment<'a, A: Hashed>(&'a self, packet: &Packet<'_>, parsed: Parsed<A>, tap: Tap) -> Result<(), Skip>
+    where
+        &'a Self: Family<A>,
+        Id: From<FlowKey<A>>,
+    {
+        let Parsed { key, side, segment, .. } = &parsed;
+        if on_steady(&self, key, Sighting { side: *side, segment, tap }) {
+            return Ok(());
+        }
+        self.take_unsteady(*packet, parsed, tap)
+    }
+
+    #[inline(never)]
+    fn take_unsteady<'a, A: Hashed>(&'a self, packet: Packet<'_>, parsed: Parsed<A>, tap: Tap) -> Result<(), Skip>
     where
         &'a Self: Family<A>,
         Id: From<FlowKey<A>>,
     {
         let Parsed { key, side, segment, options } = parsed;
-        let taken = observe(&self, key, Sighting { side: *side, segment, tap }, || wire::options(packet, *options));
+        let segment = Segment { options: wire::options(&packet, options), ..segment };
+        let taken = observe_unsteady(&self, &key, Sighting { side, segment: &segment, tap });
         if let Some(follower) = &self.follower {
-            let find = || (&self).flows().find_published(key).or_else(|| (&self).half_open().find_published(key));
-            follower.taken((self.tags.get(), (*key).into()), self.moment(), find);
+            let find = || (&self).flows().find_published(&key).or_else(|| (&self).half_open().find_published(&key));
+            follower.taken((self.tags.get(), key.into()), self.moment(), find);
         }
         taken
     }
 
-    fn take_quote<'a, A: Address + Hash>(&'a self, quote: &Quote<A>, tables: &Tables<A>) -> Result<(), Skip>
+    #[inline(never)]
+    fn take_quote<'a, A: Hashed>(&'a self, quote: &Quote<A>, tables: &Tables<A>) -> Result<(), Skip>
     where
         &'a Self: Family<A>,
         Id: From<FlowKey<A>>,
@@ -156,8 +175,8 @@ impl Replayer {
             return observe_quote(&self, quote);
         };
         let id = (self.tags.get(), quote.key);
-        let flow = tables.half_open.borrow().get(&id).cloned();
-        let before = flow.as_ref().map(|flow| flow.word.load());
+        let flow = tables.half_open.find(&id);
+        let before = flow.map(|flow| flow.word.load());
         let taken = observe_quote(&self, quote);
         if let (Some(flow), Some(before)) = (flow, before) {
             let cause = Cause::Unreachable(quote.reason);
@@ -179,12 +198,12 @@ impl Replayer {
         }
     }
 
-    fn sweep_table<A: Address + Hash>(&self, kind: TableKind, entries: &Entries<A>)
+    fn sweep_table<A: Hashed>(&self, kind: TableKind, flows: &Flows<A>)
     where
         FlowKey<A>: Key,
         Id: From<FlowKey<A>>,
     {
-        entries.borrow_mut().retain(|(tags, key), flow| {
+        flows.sweep(self.clock_ns.get(), |(tags, key), flow| {
             let has_left = self.sweep_flow(kind, *tags, key, flow);
             if has_left {
                 self.finish(*tags, key, flow);
@@ -192,7 +211,7 @@ impl Replayer {
                     follower.forget((*tags, (*key).into()));
                 }
             }
-            !has_left
+            has_left
         });
     }
 
@@ -207,7 +226,7 @@ impl Replayer {
         let (before, until_ns) = (flow.word.load(), flow.unchanged_until_ns(&Limits::DEFAULT));
         let has_left = sweep();
         if !has_left {
-            let unix_ns = until_ns.map_or(self.now_unix_ns(), |ns| ns.saturating_add_signed(-EPOCH_NS));
+            let unix_ns = until_ns.map_or(self.now_unix_ns(), unix_ns);
             let moment = follow::Moment { unix_ns, ..self.moment() };
             follower.changed((tags, (*key).into()), moment, Cause::Silence, before, flow.word.load());
         }
@@ -228,26 +247,20 @@ impl Replayer {
         }
     }
 
-    fn end_silent_flow<A: Address + Hash>(
-        &self,
-        follower: &Follower,
-        id: (Tags, FlowKey<A>),
-        tables: &Tables<A>,
-        now_ns: u64,
-    ) where
+    fn end_silent_flow<A: Hashed>(&self, follower: &Follower, id: (Tags, FlowKey<A>), tables: &Tables<A>, now_ns: u64)
+    where
         Id: From<FlowKey<A>>,
     {
-        let settled = tables.settled.borrow().get(&id).cloned();
-        let Some(flow) = settled.or_else(|| tables.half_open.borrow().get(&id).cloned()) else {
+        let Some(flow) = tables.settled.find(&id).or_else(|| tables.half_open.find(&id)) else {
             return;
         };
         let is_over = |flow: &Flow| flow.unchanged_until_ns(&Limits::DEFAULT).is_none_or(|ns| ns < self.clock_ns.get());
-        if flow.word.load().phase() != Phase::Closed && is_over(&flow) {
+        if flow.word.load().phase() != Phase::Closed && is_over(flow) {
             // Which table matters only to a flow that leaves, and this one is not closed yet.
-            self.sweep_flow(TableKind::FlowsIpv4, id.0, &id.1, &flow);
+            self.sweep_flow(TableKind::FlowsIpv4, id.0, &id.1, flow);
         }
-        if !is_over(&flow) {
-            follower.wait((id.0, id.1.into()), &flow, now_ns);
+        if !is_over(flow) {
+            follower.wait((id.0, id.1.into()), flow, now_ns);
         }
     }
 
@@ -313,7 +326,8 @@ impl Replayer {
     /// When `sink` takes no more.
     #[inline]
     pub fn hand_over(&self, sink: &mut impl FnMut(Finished) -> io::Result<()>) -> io::Result<()> {
-        self.finished.borrow_mut().drain(..).try_for_each(sink)
+        let mut finished = self.finished.borrow_mut();
+        if finished.is_empty() { Ok(()) } else { finished.drain(..).try_for_each(sink) }
     }
 
     /// Hands over the flows that are left, as they stand at the time of the last packet, in the order of their first
@@ -323,28 +337,27 @@ impl Replayer {
     /// When `sink` takes no more.
     pub fn end(self, sink: &mut impl FnMut(Finished) -> io::Result<()>) -> io::Result<(u64, Totals)> {
         self.hand_over(sink)?;
-        let mut left = Vec::new();
-        self.take_flows(&self.ipv4, &mut left);
-        self.take_flows(&self.ipv6, &mut left);
-        left.sort_by_cached_key(Finished::order);
-        left.into_iter().try_for_each(sink)?;
+        // In this order records would take several times as much memory as the flows themselves: each is made when it
+        // is its turn, and to tell apart those whose first packets came at the same time.
+        let first_unix_ns = |flow: &Flow| unix_ns(flow.times.first_ns.get());
+        let ipv4 = self.ipv4.iter().map(|((tags, key), flow)| (first_unix_ns(flow), tags, Id::from(key), flow));
+        let ipv6 = self.ipv6.iter().map(|((tags, key), flow)| (first_unix_ns(flow), tags, Id::from(key), flow));
+        let mut left: Vec<_> = ipv4.chain(ipv6).collect();
+        let finished = |&(_, tags, id, flow): &(u64, Tags, Id, &Flow)| match id {
+            Id::Ipv4(key) => self.finished_flow(tags, &key, flow),
+            Id::Ipv6(key) => self.finished_flow(tags, &key, flow),
+        };
+        left.sort_by(|one, other| {
+            one.0.cmp(&other.0).then_with(|| finished(one).order().cmp(&finished(other).order()))
+        });
+        left.iter().map(finished).try_for_each(sink)?;
         let totals =
             Totals { counters: self.counters.take(), handshakes: self.handshakes.take(), ports: self.ports.take() };
         Ok((self.now_unix_ns(), totals))
     }
 
     fn now_unix_ns(&self) -> u64 {
-        self.clock_ns.get().saturating_add_signed(-EPOCH_NS)
-    }
-
-    fn take_flows<A>(&self, tables: &Tables<A>, flows: &mut Vec<Finished>)
-    where
-        FlowKey<A>: Key,
-    {
-        for entries in [&tables.half_open, &tables.settled] {
-            let entries = entries.take();
-            flows.extend(entries.iter().map(|((tags, key), flow)| self.finished_flow(*tags, key, flow)));
-        }
+        unix_ns(self.clock_ns.get())
     }
 
     fn holds(&self, addr: IpAddr) -> bool {
@@ -353,14 +366,17 @@ impl Replayer {
 }
 
 impl Host for &Replayer {
+    #[inline(always)]
     fn precise_ns(&self) -> u64 {
         self.clock_ns.get()
     }
 
+    #[inline(always)]
     fn coarse_ns(&self) -> u64 {
         self.clock_ns.get()
     }
 
+    #[inline(always)]
     fn exchange_bits(&self, cell: &Cell<u64>, current: u64, new: u64) -> bool {
         let is_unchanged = cell.get() == current;
         if is_unchanged {
@@ -373,6 +389,7 @@ impl Host for &Replayer {
         true
     }
 
+    #[inline(always)]
     fn add(&self, place: usize, amount: u64) {
         if let Some(counter) = self.counters.borrow_mut().words_mut().get_mut(place) {
             *counter += amount;
@@ -416,12 +433,14 @@ impl<'a> Family<Ipv4> for &'a Replayer {
     const FLOWS: TableKind = TableKind::FlowsIpv4;
     const HALF_OPEN: TableKind = TableKind::HalfOpenIpv4;
 
+    #[inline(always)]
     fn flows(&self) -> Self::Table {
-        View { host: self, entries: &self.ipv4.settled, tags: self.tags.get() }
+        View { host: self, flows: &self.ipv4.settled, tags: self.tags.get() }
     }
 
+    #[inline(always)]
     fn half_open(&self) -> Self::Table {
-        View { host: self, entries: &self.ipv4.half_open, tags: self.tags.get() }
+        View { host: self, flows: &self.ipv4.half_open, tags: self.tags.get() }
     }
 
     fn is_local(&self, addr: &Ipv4) -> bool {
@@ -435,12 +454,14 @@ impl<'a> Family<Ipv6> for &'a Replayer {
     const FLOWS: TableKind = TableKind::FlowsIpv6;
     const HALF_OPEN: TableKind = TableKind::HalfOpenIpv6;
 
+    #[inline(always)]
     fn flows(&self) -> Self::Table {
-        View { host: self, entries: &self.ipv6.settled, tags: self.tags.get() }
+        View { host: self, flows: &self.ipv6.settled, tags: self.tags.get() }
     }
 
+    #[inline(always)]
     fn half_open(&self) -> Self::Table {
-        View { host: self, entries: &self.ipv6.half_open, tags: self.tags.get() }
+        View { host: self, flows: &self.ipv6.half_open, tags: self.tags.get() }
     }
 
     fn is_local(&self, addr: &Ipv6) -> bool {

@@ -5,7 +5,10 @@
 
 use pcap_parser::{Block, InterfaceDescriptionBlock, OptionCode};
 
-use super::{capture::Packet, timestamp::Clock};
+use super::{
+    capture::{Link, Packet, word},
+    timestamp::Clock,
+};
 
 /// The type of the packet block that the enhanced one has replaced, in either byte order.
 const OBSOLETE_PACKET: [u32; 2] = [2, 2_u32.swap_bytes()];
@@ -22,7 +25,7 @@ pub struct Section {
 
 #[derive(Clone, Copy, Debug)]
 struct Interface {
-    link: u16,
+    link: Link,
     clock: Clock,
 }
 
@@ -30,7 +33,7 @@ struct Interface {
 pub struct Seen<'a> {
     /// The section's interfaces, counted from zero.
     pub interface: u32,
-    pub link: u16,
+    pub link: Link,
     /// Unknown for a packet in a simple block.
     pub unix_ns: Option<u64>,
     pub has_nanoseconds: bool,
@@ -38,6 +41,29 @@ pub struct Seen<'a> {
 }
 
 impl Section {
+    /// The packet with which the data begins, and how long its block is, where it is whole, an enhanced one without
+    /// options, and nothing about it is wrong.
+    #[inline]
+    pub fn plain_packet<'a>(&self, data: &'a [u8]) -> Option<(Seen<'a>, usize)> {
+        const ENHANCED_PACKET: u32 = 6;
+        const HEADER_BYTES: usize = 28;
+        let words: &[u8; HEADER_BYTES] = data.first_chunk()?;
+        let word = |at| word(words, at, self.is_big_endian);
+        let (block_bytes, interface, captured_bytes) = (word(4) as usize, word(8), word(20) as usize);
+        let body_bytes = captured_bytes.checked_next_multiple_of(4)?;
+        if word(0) != ENHANCED_PACKET || block_bytes != HEADER_BYTES + body_bytes + 4 {
+            return None;
+        }
+        let bytes = data.get(HEADER_BYTES..)?.get(..captured_bytes)?;
+        // The length once more.
+        if data.get(HEADER_BYTES + body_bytes..)?.first_chunk::<4>()? != &words[4..8] {
+            return None;
+        }
+        let ticks = u64::from(word(12)) << 32 | u64::from(word(16));
+        let seen = self.seen(interface, Some(ticks), bytes, word(24)).ok()?;
+        Some((seen, block_bytes))
+    }
+
     /// Takes a block in; a packet comes back where it holds one.
     ///
     /// # Errors
@@ -49,7 +75,8 @@ impl Section {
             }
             Block::InterfaceDescription(description) => {
                 // A link type has sixteen bits in this format.
-                let interface = Interface { link: description.linktype.0 as u16, clock: self.clock(description) };
+                let interface =
+                    Interface { link: Link::new(description.linktype.0 as u16), clock: self.clock(description) };
                 self.interfaces.push(interface);
             }
             Block::EnhancedPacket(block) => {

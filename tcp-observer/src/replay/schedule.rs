@@ -29,6 +29,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// The next sweep that is due by `now_ns`; to be asked until there is none.
+    #[inline]
     pub fn due(&mut self, now_ns: u64) -> Option<Due> {
         let next_ns = *self.next_ns.get_or_insert_with(|| now_ns.saturating_add(EVERY_NS));
         if next_ns > now_ns {

@@ -35,7 +35,7 @@ impl fmt::Display for History {
 }
 
 /// Zeek's text, packed as [`Story::letters`] says: five bits a letter, twelve letters a word.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl From<&str> for History {
     fn from(text: &str) -> Self {
         assert!(text.len() <= 24, "{text}");

@@ -56,6 +56,8 @@ impl Oracle {
             return true;
         }
         let stream = *self.end(packet.from).stream(packet.connection);
-        stream.fits == Some(self.epoch) && !stream.is_replaced && !self.is_ambiguous && stream.places(header)
+        let peer_waits = receiver_may_be.has(State::TimeWait);
+        let is_known = stream.fits == Some(self.epoch) && !stream.is_replaced && !self.is_ambiguous;
+        is_known && stream.places(header, peer_waits)
     }
 }

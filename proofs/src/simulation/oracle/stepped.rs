@@ -31,8 +31,9 @@ impl Oracle {
         let near = self.near;
         let header = packet.map(|packet| packet.header);
         let sent = if let Cause::Sent(_) = cause { header } else { None };
-        let is_placed = packet
-            .is_some_and(|packet| self.end(packet.from).streams.iter().any(|stream| stream.places(packet.header)));
+        let is_placed = packet.is_some_and(|packet| {
+            self.end(packet.from).streams.iter().any(|stream| stream.places(packet.header, false))
+        });
         // It may have overtaken the data before it, which has passed since.
         let rst_was_in_place = packet.is_none_or(|packet| {
             let passed = &self.end(packet.from).passed_rsts;

@@ -94,9 +94,10 @@ impl Stream {
         }
     }
 
-    /// Whether a RST has the number of its FIN, or one between what was acknowledged and what was sent.
-    pub(super) fn places(&self, header: Header) -> bool {
-        let is_fins = self.seen_fin.is_some_and(|fin| fin == header.seq.wrapping_add(1));
+    /// Whether a RST has a number between what was acknowledged and what was sent, or that of its FIN, which a peer in
+    /// TIME-WAIT does not expect any more.
+    pub(super) fn places(&self, header: Header, peer_waits: bool) -> bool {
+        let is_fins = !peer_waits && self.seen_fin.is_some_and(|fin| fin == header.seq.wrapping_add(1));
         let first = self.acked.or(self.isn).unwrap_or(self.next);
         self.seen && (is_fins || within(header.seq, first, self.next))
     }

@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use foldhash::fast::RandomState;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
@@ -25,9 +26,9 @@ pub(super) struct Busy {
 }
 
 /// Flows by network, all and half open ones, of endpoints that are not known to be local. A flow within one network
-/// counts once.
+/// counts once. The hasher is keyed at random, and done in few steps: each flow asks twice.
 #[derive(Debug, Default)]
-pub(super) struct Prefixes(HashMap<IpNet, (u64, u64)>);
+pub(super) struct Prefixes(HashMap<IpNet, (u64, u64), RandomState>);
 
 impl Prefixes {
     pub fn add(&mut self, flow: &FlowRecord) {

@@ -87,8 +87,21 @@ type Next = Result<(Header, usize), Skip>;
 ///
 /// # Errors
 /// The reason why there is none.
-#[inline]
+#[inline(always)]
 pub fn network(link: LinkType, packet: Packet<'_>) -> Result<Located<'_>, Skip> {
+    // Nearly all packets begin with an Ethernet header, and IP follows.
+    if link.header == Header::Ethertype {
+        let ethertype = load_u16(packet, link.skip)?;
+        if let Some(Header::Network(network)) = ethernet::announced(ethertype) {
+            let packet = packet.from(link.skip + 2);
+            return Ok(Located { packet, network, tags: Tags::default(), interface: None });
+        }
+    }
+    walk(link, packet)
+}
+
+#[inline(never)]
+fn walk(link: LinkType, packet: Packet<'_>) -> Result<Located<'_>, Skip> {
     let mut header = link.header;
     let mut packet = packet.from(link.skip);
     let (mut tags, mut interface) = (Tags::default(), None);

@@ -19,6 +19,13 @@ impl Tags {
         }
     }
 
+    /// All of them as one number.
+    #[inline(always)]
+    pub const fn bits(self) -> u64 {
+        let [a, b, c, d] = self.0;
+        a as u64 | (b as u64) << 16 | (c as u64) << 32 | (d as u64) << 48
+    }
+
     /// The ids, outermost first.
     pub fn ids(&self) -> &[u16] {
         let count = self.0.iter().position(|&id| id == 0).unwrap_or(MAX_TAGS);
