@@ -46,8 +46,8 @@ impl Hash {
     pub fn buckets(self, count: u32) -> (u32, u32) {
         let home = scale(self.first, count);
         let step = 1 + scale(self.second, count.saturating_sub(1));
-        let other = home + step;
-        (home, if other >= count { other - count } else { other })
+        let behind = count - home;
+        (home, if step >= behind { step - behind } else { home + step })
     }
 
     /// What stands for the key in its bucket; never one of the tags that mean something else. Of keys in one bucket

@@ -427,7 +427,9 @@ mod tests {
         }
         slot.put(&other);
         assert_eq!(slot.flow.word.load().0, 1);
-        assert_eq!(slot.flow.high.last_seen_ns.get(), 12, "the word and the ten of the low half come before it");
+        let before =
+            "the word, the ten of the low half, six times, and the five of what only transitions touch come before it";
+        assert_eq!(slot.flow.high.last_seen_ns.get(), 23, "{before}");
         assert_eq!(slot.flow.story.notes.get(), other.story.notes.get());
     }
 }
