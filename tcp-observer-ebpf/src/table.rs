@@ -15,8 +15,8 @@ use tcp_observer_common::{
     conn::{Flow, Word},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     observer::Table,
-    table::{self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, Slot, There, slot_at},
-    verifier::forget,
+    table::{self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, SLOTS_AT, Slot, There, slot_at},
+    verifier::{forget, forget_index},
 };
 
 use crate::maps::{Bucket4, Bucket6, FLOWS_IPV4, FLOWS_IPV6, GEOMETRY, HALF_OPEN_IPV4, HALF_OPEN_IPV6};
@@ -69,30 +69,33 @@ impl<A> BucketAt<A> {
         self.start.wrapping_add(slot_at::<A>(place)).cast()
     }
 
+    /// The same for a place that is not known, in the way in which the verifier sees that it is one: before 6.8 it
+    /// learns nothing from a number that is not zero.
+    #[inline(always)]
+    fn checked_slot(&self, place: u32) -> Option<*mut Slot<A>> {
+        let index = forget_index(u64::from(place).wrapping_sub(1));
+        if index >= u64::from(ENTRIES) {
+            return None;
+        }
+        Some(self.start.wrapping_add(SLOTS_AT).wrapping_add(index as usize * size_of::<Slot<A>>()).cast())
+    }
+
     /// The key and the flow in a place.
     #[inline(always)]
     fn entry(&self, place: u32) -> Option<(FlowKey<A>, &'static Flow)>
     where
         A: Copy,
     {
-        let place = forget(u64::from(place)) as u32;
-        if place == 0 || place > ENTRIES {
-            return None;
-        }
         // SAFETY: within the bucket; plain words, any of which are a key and a flow.
-        let slot = unsafe { &*self.slot(place) };
+        let slot = unsafe { &*self.checked_slot(place)? };
         Some((slot.key, &slot.flow))
     }
 
     /// The flow in a place, which lies in the map as long as the program runs.
     #[inline(always)]
     fn flow(&self, place: u32) -> Option<&'static Flow> {
-        let place = forget(u64::from(place)) as u32;
-        if place == 0 || place > ENTRIES {
-            return None;
-        }
         // SAFETY: within the bucket. Any bytes are a flow; what else may write to it is told in `observer`.
-        Some(unsafe { &(*self.slot(place)).flow })
+        Some(unsafe { &(*self.checked_slot(place)?).flow })
     }
 }
 
@@ -131,14 +134,12 @@ impl<A: Address> Bucket for BucketAt<A> {
     #[inline(always)]
     fn write(&self, place: u32, key: &FlowKey<A>, value: &Flow) {
         const WORDS: usize = size_of::<Flow>() / 8;
-        let place = forget(u64::from(place)) as u32;
-        if place == 0 || place > ENTRIES {
+        let Some(slot) = self.checked_slot(place) else {
             return;
-        }
+        };
         // SAFETY: within the bucket, busy by this CPU's doing; a flow is made of these words, the first of which is its
         // state word. Volatile, so that a loop is what it stays.
         unsafe {
-            let slot = self.slot(place);
             (*slot).key = *key;
             let (to, from) = ((&raw mut (*slot).flow).cast::<u64>(), (&raw const *value).cast::<u64>());
             let epoch = Word(read_volatile(to)).epoch().wrapping_add(1);
