@@ -3,6 +3,10 @@
 //! Instructions as <https://www.kernel.org/doc/html/latest/bpf/standardization/instruction-set.html> encodes them.
 //! r6 holds the packet's context throughout.
 
+pub mod code;
+
+use crate::bpf::ProgramKind;
+
 /// What a tc program says to let the next one decide (`TCX_NEXT`, `TC_ACT_UNSPEC`).
 pub const NEXT: i32 = -1;
 
@@ -24,6 +28,14 @@ pub struct Insn {
 
 const fn insn(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Insn {
     Insn { code, registers: source << 4 | destination, offset, immediate }
+}
+
+/// Where a program's context has the packet's start and end (`xdp_md`, `__sk_buff`: include/uapi/linux/bpf.h).
+pub const fn packet(kind: ProgramKind) -> [i16; 2] {
+    match kind {
+        ProgramKind::Xdp => [0, 4],
+        ProgramKind::Tc => [76, 80],
+    }
 }
 
 /// A program that does nothing but give its verdict.

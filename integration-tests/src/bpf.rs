@@ -19,7 +19,7 @@ use aya::{
 use crate::{
     asm::Insn,
     bounds::{BPFFS, unique_name},
-    kernel,
+    interface, kernel,
     namespace::Namespace,
     run,
 };
@@ -33,6 +33,7 @@ const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 const BPF_XDP: u32 = 37;
 const BPF_LINK_CREATE: i64 = 28;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 
@@ -134,16 +135,28 @@ impl Neighbour {
             let filter = NeighbourFilter::attach(namespace, interface, hook, &program);
             return Self { held: Held::Filter(filter) };
         }
-        let interface = std::ffi::CString::new(interface).expect("an interface name has no zero byte");
+        let index = interface::index(namespace, interface);
         let link = namespace.within(|| {
-            // SAFETY: the name ends with a zero byte.
-            let index = unsafe { libc::if_nametoindex(interface.as_ptr()) };
             let place = if hook == Hook::Ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS };
             let program = u32::try_from(program.as_raw_fd()).expect("a descriptor is not negative");
             bpf(BPF_LINK_CREATE, &[program, index, place, 0, 0, 0, 0, 0])
         });
         let link = link.unwrap_or_else(|error| panic!("cannot attach to {interface:?} {hook:?}: {error}"));
         Self { held: Held::Link(link) }
+    }
+}
+
+/// An XDP program of ours on an interface whose driver takes it, for as long as this is held.
+pub struct Attachment(#[expect(dead_code, reason = "held for what dropping it does")] OwnedFd);
+
+impl Attachment {
+    #[track_caller]
+    pub fn xdp(namespace: &Namespace, interface: &str, program: &OwnedFd) -> Self {
+        let index = interface::index(namespace, interface);
+        let program = u32::try_from(program.as_raw_fd()).expect("a descriptor is not negative");
+        let attributes = [program, index, BPF_XDP, XDP_FLAGS_DRV_MODE, 0, 0, 0, 0];
+        let link = namespace.within(|| bpf(BPF_LINK_CREATE, &attributes));
+        Self(link.unwrap_or_else(|error| panic!("cannot attach XDP to {interface:?}: {error}")))
     }
 }
 

@@ -17,3 +17,14 @@ pub fn stay_on(cpu: usize) {
     };
     assert!(result == 0, "cannot stay on CPU {cpu}: {}", io::Error::last_os_error());
 }
+
+/// Takes that back: the calling thread may run on any CPU that is there.
+pub fn stay_anywhere() {
+    // SAFETY: as above.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        (0..libc::CPU_SETSIZE as usize).for_each(|cpu| libc::CPU_SET(cpu, &mut set));
+        libc::sched_setaffinity(0, mem::size_of_val(&set), &set)
+    };
+    assert!(result == 0, "cannot run anywhere: {}", io::Error::last_os_error());
+}

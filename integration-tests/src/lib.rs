@@ -13,6 +13,7 @@ pub mod bounds;
 pub mod bpf;
 pub mod capture;
 pub mod cpu;
+pub mod interface;
 pub mod kernel;
 pub mod link;
 pub mod metrics;
@@ -29,6 +30,7 @@ pub mod ss;
 pub mod stack;
 pub mod tables;
 pub mod tcp_info;
+pub mod test_run;
 pub mod traffic;
 pub mod wait;
 

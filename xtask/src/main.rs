@@ -1,9 +1,10 @@
-//! The tasks of this repository: `cargo xtask setup|build|run|test|vm|prove|soak`.
+//! The tasks of this repository: `cargo xtask setup|build|run|test|bench|vm|prove|soak`.
 //!
 //! Plain cargo builds and tests everything that needs neither privilege nor a BPF toolchain. What is left is here: the
 //! kernel programs (another target, another linker), the agent with them inside, and the tests that need root.
 //! Each command first makes sure of what it needs, installs it when it can, and names what is missing when it cannot.
 
+mod bench;
 mod build;
 mod fuzz;
 mod mutants;
@@ -52,6 +53,8 @@ enum Task {
         #[arg(long, value_name = "STEP")]
         only: Vec<Step>,
     },
+    /// What the observer costs on this machine, beside what it is compared with: docs/performance.md
+    Bench(bench::Options),
     /// The kernel tests on Debian's older kernels, booted in emulation: all of them, or those named
     Vm {
         /// Only this kernel (repeatable)
@@ -102,6 +105,7 @@ fn perform(task: Task) -> Result<ExitCode> {
             println!("{}", agent.display());
         }
         Task::Run { arguments } => match run::run(&workspace, &arguments)? {},
+        Task::Bench(options) => bench::run(&workspace, &options)?,
         Task::Vm { kernel, test, arguments } => return Ok(vm::run(&workspace, &kernel, &test, &arguments)),
         Task::Prove { only, amount } => return Ok(prove::run(&workspace, &only, amount)),
         Task::Soak { minutes } => return Ok(prove::run(&workspace, &[Proof::Soak], Some(60 * minutes))),

@@ -14,7 +14,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use clap::ValueEnum;
 
 use crate::{
-    build, process,
+    bench, build, process,
     setup::{self, Toolchain},
     tally::{Counting, Tally},
     vm,
@@ -42,6 +42,8 @@ pub enum Step {
     Build,
     /// Tests against the running kernel, as root
     Kernel,
+    /// What packets cost beside a reference, held against recorded ratios
+    Bench,
     /// The kernel tests that matter most on Debian's 6.1 and 6.12
     Vm,
 }
@@ -111,6 +113,7 @@ impl Step {
             }
             Self::Build => build::everything(workspace, true).map(drop).into(),
             Self::Kernel => kernel_tests(workspace, &mut cargo(&["test", "--package", "integration-tests"])),
+            Self::Bench => bench::outcome(workspace),
             Self::Vm => vm::outcome(workspace, &[], |_| Ok(vm::Suite::short())),
         }
     }
@@ -125,36 +128,40 @@ impl Step {
     }
 
     fn is_tests(self) -> bool {
-        matches!(self, Self::Unit | Self::Kernel | Self::Vm)
+        matches!(self, Self::Unit | Self::Kernel | Self::Bench | Self::Vm)
     }
 
     /// The steps that this one cannot do without.
     fn needs(self) -> &'static [Self] {
         match self {
             Self::Build => &[Self::Setup],
-            Self::Kernel | Self::Vm => &[Self::Setup, Self::Build],
+            Self::Kernel | Self::Bench | Self::Vm => &[Self::Setup, Self::Build],
             Self::Setup | Self::Fmt | Self::Clippy | Self::EbpfClippy | Self::Unit | Self::Doc => &[],
         }
     }
 }
 
-/// Runs the kernel tests with the built agent (`TCP_OBSERVER_BIN`), each test binary as root. They are built in the
-/// profile of the unit tests, which shares the dependencies with those.
+/// Runs the kernel tests, each test binary as root. They are built in the profile of the unit tests, which shares the
+/// dependencies with those.
 pub fn kernel_tests(workspace: &Workspace, command: &mut Command) -> Outcome {
-    let ready = setup::ensure_test_commands().and_then(|()| build::everything(workspace, true));
-    let agent = match ready {
-        Ok(agent) => agent,
-        Err(error) => return Err(error).into(),
-    };
-    if !process::is_root() {
-        if let Err(error) = process::as_root("running the kernel tests", "cargo") {
-            return Err(error).into();
-        }
-        command.args(["--config", r#"target."cfg(unix)".runner = ["sudo", "-E"]"#]);
+    if let Err(error) = prepare(workspace, command) {
+        return Err(error).into();
     }
     // Each test has network namespaces of its own, but the machine's two cores are shared.
-    command.args(["--no-fail-fast", "--", "--test-threads=2"]).env("TCP_OBSERVER_BIN", agent);
-    run_tests(command)
+    run_tests(command.args(["--no-fail-fast", "--", "--test-threads=2"]))
+}
+
+/// Makes sure of what the kernel tests call, builds the agent that they run (`TCP_OBSERVER_BIN`), and has cargo run what
+/// it builds as root.
+pub fn prepare(workspace: &Workspace, command: &mut Command) -> Result<()> {
+    setup::ensure_test_commands()?;
+    let agent = build::everything(workspace, true)?;
+    if !process::is_root() {
+        process::as_root("running the kernel tests", "cargo")?;
+        command.args(["--config", r#"target."cfg(unix)".runner = ["sudo", "-E"]"#]);
+    }
+    command.env("TCP_OBSERVER_BIN", agent);
+    Ok(())
 }
 
 /// Runs `cargo test`, passes on what it prints, and counts.

@@ -1,0 +1,48 @@
+//! Where it was measured, and what else went on there.
+
+use std::{fmt, fs, thread};
+
+use integration_tests::kernel;
+use serde_json::{Value, json};
+
+pub struct Machine {
+    kernel: String,
+    processor: String,
+    cpus: usize,
+    /// Processes that wanted a CPU, over the minute before.
+    load: String,
+}
+
+impl Machine {
+    pub fn this() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let cpuinfo = read("/proc/cpuinfo");
+        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Self {
+            kernel: kernel::release(),
+            processor: model.map_or("?", |(_, model)| model).to_owned(),
+            cpus: thread::available_parallelism().map_or(1, Into::into),
+            load: read("/proc/loadavg").split(' ').next().unwrap_or("?").to_owned(),
+        }
+    }
+
+    /// Kernel and kind of machine, for whoever compares ratios.
+    pub fn kind(&self) -> String {
+        let version: Vec<_> = self.kernel.split('.').take(2).collect();
+        format!("Linux {}, {}, {} CPUs", version.join("."), std::env::consts::ARCH, self.cpus)
+    }
+
+    pub fn json(&self) -> Value {
+        let Self { kernel, processor, cpus, load } = self;
+        json!({ "kernel": kernel, "arch": std::env::consts::ARCH, "processor": processor, "cpus": cpus,
+                "load_before": load })
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kernel, processor, cpus, load } = self;
+        let arch = std::env::consts::ARCH;
+        write!(f, "Linux {kernel}, {arch}, {cpus} CPUs ({processor}), load before {load}")
+    }
+}
