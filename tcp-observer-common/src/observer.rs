@@ -588,7 +588,7 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         }
         host.add(place::evictions(E::HALF_OPEN, Eviction::Reused), 1);
         let started = begin_flow(host, key, sighting, over);
-        if let Done::Skipped(_) = started {
+        if !matches!(started, Done::Updated) {
             host.half_open().remove(key);
         }
         return started;

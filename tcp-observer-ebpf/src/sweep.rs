@@ -96,13 +96,13 @@ where
         return;
     };
     let place = place as u32 & (PLACES - 1);
-    let tag = bucket.word(place);
     let Some((key, flow)) = table.entry(index as u32, place) else {
         return;
     };
     let kind = if is_half_open { <Kernel as Family<A>>::HALF_OPEN } else { <Kernel as Family<A>>::FLOWS };
     if sweep_entry(&host, kind, &key, flow, now_ns, limits) {
-        table::release(&bucket, place, tag);
+        // Its tag as it is now that nobody else may take it out: when it was first looked at another one may have lain here.
+        table::release(&bucket, place, bucket.word(place));
     }
 }
 

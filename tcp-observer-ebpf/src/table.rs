@@ -332,9 +332,10 @@ macro_rules! table {
             ) -> bool {
                 let (home, _) = hash(key).buckets(self.count());
                 let Some(bucket) = self.bucket(home) else { return false };
-                let Some((place, tag)) = table::nth_oldest(&bucket, nth) else { return false };
+                let Some(place) = table::nth_oldest(&bucket, nth) else { return false };
                 let Some((key, flow)) = bucket.entry(place) else { return false };
-                judge(&key, flow) && table::release(&bucket, place, tag)
+                // Its tag as it is now that nobody else may take it out.
+                judge(&key, flow) && table::release(&bucket, place, bucket.word(place))
             }
         }
     };

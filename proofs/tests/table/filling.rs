@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use proofs::buckets::Table;
-use tcp_observer_common::table::{ENTRIES, Looked, PLACES, Refusal, There, find, insert, nth_oldest, release};
+use tcp_observer_common::table::{
+    Bucket, Buckets, ENTRIES, Looked, PLACES, Refusal, There, find, insert, nth_oldest, release,
+};
 
 use super::{Native, random_hash};
 
@@ -81,18 +83,18 @@ fn any_sequence_of_steps_does_what_it_does_to_a_map() {
 #[test]
 fn in_a_full_bucket_the_oldest_entry_comes_first() {
     let table = Full::new(1);
-    let bucket = tcp_observer_common::table::Buckets::bucket(&&table, 0).unwrap();
+    let bucket = (&table).bucket(0).unwrap();
     for key in 0..ENTRIES {
         put(&table, key, key, There::Stays).unwrap();
     }
     // Three times round: each new key takes the place of the oldest one.
     for key in ENTRIES..4 * ENTRIES {
         assert_eq!(put(&table, key, key, There::Stays), Err(Refusal::Full));
-        let (place, tag) = nth_oldest(&bucket, 0).unwrap();
+        let place = nth_oldest(&bucket, 0).unwrap();
         assert_eq!(table.cell(0, place).words()[0], key - ENTRIES);
-        assert!(release(&bucket, place, tag));
+        assert!(release(&bucket, place, bucket.word(place)));
         put(&table, key, key, There::Stays).unwrap();
-        let (second, _) = nth_oldest(&bucket, 1).unwrap();
+        let second = nth_oldest(&bucket, 1).unwrap();
         assert_eq!(table.cell(0, second).words()[0], key + 2 - ENTRIES);
     }
 }

@@ -12,7 +12,10 @@ use loom::{
     },
     thread,
 };
-use proofs::buckets::{Table, Word};
+use proofs::{
+    amount::amount,
+    buckets::{Table, Word},
+};
 use tcp_observer_common::table::{Hash, Looked, Refusal, There, copy_whole, find, insert, is_taken, release};
 
 /// A word whose order of access loom explores.
@@ -61,16 +64,16 @@ fn put(table: &Small, key: u32, value: u32, there: There) -> Result<(), Refusal>
     insert(&table, hash(key), &key, &value, there)
 }
 
-/// Explores with as many changes of thread as `preemptions`, besides those where one ends.
-fn explore(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
+/// Explores all interleavings with as many changes of thread as the amount says, besides those where one ends.
+fn explore(test: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(preemptions);
+    model.preemption_bound = Some(amount("interleavings", 2) as usize);
     model.check(test);
 }
 
 #[test]
 fn of_two_that_put_in_one_key_one_does() {
-    explore(3, || {
+    explore(|| {
         let table = Arc::new(Small::new(2));
         let racer = {
             let table = Arc::clone(&table);
@@ -87,7 +90,7 @@ fn of_two_that_put_in_one_key_one_does() {
 
 #[test]
 fn of_two_that_want_the_last_place_one_gets_it() {
-    explore(3, || {
+    explore(|| {
         let table = Arc::new(Small::new(1));
         put(&table, 9, 9, There::Stays).unwrap();
         let racer = {
@@ -104,7 +107,7 @@ fn of_two_that_want_the_last_place_one_gets_it() {
 
 #[test]
 fn who_looks_for_a_key_that_is_being_replaced_finds_it_or_is_not_sure() {
-    explore(3, || {
+    explore(|| {
         let table = Arc::new(Small::new(2));
         put(&table, ONE, 7, There::Stays).unwrap();
         let racer = {
@@ -120,7 +123,7 @@ fn who_looks_for_a_key_that_is_being_replaced_finds_it_or_is_not_sure() {
 
 #[test]
 fn a_copy_is_of_one_entry_although_its_place_changes_hands() {
-    explore(3, || {
+    explore(|| {
         let table = Arc::new(Small::new(1));
         put(&table, ONE, 0x11, There::Stays).unwrap();
         let racer = {

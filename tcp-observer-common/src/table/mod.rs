@@ -252,15 +252,14 @@ pub fn release<B: Bucket>(bucket: &B, place: u32, tag: u32) -> bool {
     bucket.exchange(place, tag, FREE)
 }
 
-/// The `nth` entry after the one that was put into this bucket last, going round: the place and its tag. Where every
-/// place is taken these are the oldest ones, oldest first. `None` where that place is free or being written.
+/// The `nth` entry after the one that was put into this bucket last, going round. Where every place is taken these
+/// are the oldest ones, oldest first. `None` where that place is free or being written.
 #[inline(always)]
-pub fn nth_oldest<B: Bucket>(home: &B, nth: u32) -> Option<(u32, u32)> {
+pub fn nth_oldest<B: Bucket>(home: &B, nth: u32) -> Option<u32> {
     let cursor = (home.word(CONTROL) & CURSOR) >> CURSOR_SHIFT;
     // Forgotten and masked, since verifiers before 6.10 know nothing of a remainder.
     let place = forget(u64::from(1 + (cursor + nth) % (B::PLACES - 1))) as u32 & (PLACES - 1);
-    let tag = home.word(place);
-    is_taken(tag).then_some((place, tag))
+    is_taken(home.word(place)).then_some(place)
 }
 
 /// What a bucket's tags say.
