@@ -61,7 +61,7 @@ impl Hash {
 /// A number below `count`, in proportion to the hash.
 #[inline(always)]
 fn scale(hash: u32, count: u32) -> u32 {
-    (u64::from(hash) * u64::from(count) >> 32) as u32
+    ((u64::from(hash) * u64::from(count)) >> 32) as u32
 }
 
 #[cfg(test)]
