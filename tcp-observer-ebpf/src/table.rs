@@ -121,6 +121,7 @@ impl<A: Address> Bucket for BucketAt<A> {
         // SAFETY: within the bucket, and the key; plain words. Volatile, since the compiler would keep the words of the key
         // for all places at once, on a stack that has no room for them.
         let word = |of: *const FlowKey<A>, i: usize| unsafe { read_volatile(of.cast::<u32>().add(i)) };
+        // SAFETY: an address within the bucket; nothing is read.
         let there = unsafe { &raw const (*self.slot(place)).key };
         let mut differs = 0;
         let mut i = 0;
