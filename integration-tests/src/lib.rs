@@ -28,6 +28,7 @@ pub mod scene;
 pub mod set_state;
 pub mod ss;
 pub mod stack;
+pub mod tables;
 pub mod tcp_info;
 pub mod test_run;
 pub mod traffic;

@@ -2,21 +2,18 @@
 
 use std::{collections::BTreeMap, fmt, mem, net::SocketAddr};
 
-use aya::{
-    Pod,
-    maps::{HashMap, Map, MapData, PerCpuArray},
-};
+use aya::maps::{Map, MapData, PerCpuArray};
+use tcp_observer::snapshot::Key;
 use tcp_observer_common::{
     abi::map,
     conn::{Flow, Half, Locality, Note, Role, Word},
     counters::Counters,
-    flow::{FlowKey4, FlowKey6, Side},
+    flow::{FlowKey4, Ipv4, Ipv6, Side},
     histogram::{HandshakePart, Histogram, by_role},
 };
 
-use crate::agent::Agent;
+use crate::{agent::Agent, tables::FlowTable};
 
-type FlowWords = [u64; size_of::<Flow>() / 8];
 type CounterWords = [u64; size_of::<Counters>() / 8];
 type HistogramWords = [u64; size_of::<Histogram>() / 8];
 
@@ -61,24 +58,16 @@ impl fmt::Display for Observed {
 pub fn flows_of_port(agent: &Agent<'_>, port: u16) -> Vec<Observed> {
     let mut flows = BTreeMap::new();
     // As they move: what is found twice is settled.
-    for table in [map::HALF_OPEN_IPV4, map::FLOWS_IPV4] {
-        for (bytes, flow) in entries::<[u8; 12]>(agent, table) {
-            // SAFETY: a key is 12 bytes, of which any are one.
-            let key = unsafe { mem::transmute::<[u8; 12], FlowKey4>(bytes) };
-            let endpoint = |side| SocketAddr::from((key.addr(side)[0].to_ne_bytes(), key.port(side)));
-            flows.insert(bytes.to_vec(), Observed::new(flow, endpoint));
+    for name in [map::HALF_OPEN_IPV4, map::FLOWS_IPV4] {
+        for (key, flow) in table::<Ipv4>(agent, name).entries() {
+            let endpoint = |side| SocketAddr::from(key.endpoint(side));
+            flows.insert(Side::BOTH.map(endpoint), Observed::new(flow, endpoint));
         }
     }
-    for table in [map::HALF_OPEN_IPV6, map::FLOWS_IPV6] {
-        for (bytes, flow) in entries::<[u8; 36]>(agent, table) {
-            // SAFETY: a key is 36 bytes, of which any are one.
-            let key = unsafe { mem::transmute::<[u8; 36], FlowKey6>(bytes) };
-            let octets = |side| -> [u8; 16] {
-                let bytes = key.addr(side).map(u32::to_ne_bytes).concat();
-                bytes.try_into().expect("four words")
-            };
-            let endpoint = |side| SocketAddr::from((octets(side), key.port(side)));
-            flows.insert(bytes.to_vec(), Observed::new(flow, endpoint));
+    for name in [map::HALF_OPEN_IPV6, map::FLOWS_IPV6] {
+        for (key, flow) in table::<Ipv6>(agent, name).entries() {
+            let endpoint = |side| SocketAddr::from(key.endpoint(side));
+            flows.insert(Side::BOTH.map(endpoint), Observed::new(flow, endpoint));
         }
     }
     flows.into_values().filter(|flow| [flow.originator, flow.responder].iter().any(|end| end.port() == port)).collect()
@@ -96,33 +85,32 @@ pub fn flow_of_port(agent: &Agent<'_>, port: u16) -> Result<Observed, String> {
     }
 }
 
-/// Takes the only settled IPv4 flow of a port out of its map.
+/// Takes the only settled IPv4 flow of a port out of its table.
 #[track_caller]
 pub fn forget(agent: &Agent<'_>, port: u16) {
-    let (mut table, key, _) = settled_ipv4(agent, port);
-    table.remove(&key).expect("the flow can be removed");
+    let (table, key, _) = settled_ipv4(agent, port);
+    assert!(table.remove(&key), "the flow can be removed");
 }
 
-/// Puts the only settled IPv4 flow of a port into its map again, changed, and under the same key or another.
+/// Changes the only settled IPv4 flow of a port in its table.
 #[track_caller]
-pub fn falsify(agent: &Agent<'_>, port: u16, change: impl FnOnce(&mut FlowKey4, &Flow)) {
-    let (mut table, bytes, flow) = settled_ipv4(agent, port);
-    // SAFETY: a key is 12 bytes, of which any are one.
-    let mut key = unsafe { mem::transmute::<[u8; 12], FlowKey4>(bytes) };
-    change(&mut key, &flow);
-    // SAFETY: both are plain data of the same size, without padding.
-    let (key, words) = unsafe { (mem::transmute::<FlowKey4, [u8; 12]>(key), mem::transmute::<Flow, FlowWords>(flow)) };
-    table.insert(key, words, 0).expect("the flow can be written");
+pub fn falsify(agent: &Agent<'_>, port: u16, change: impl FnOnce(&Flow)) {
+    let (table, key, _) = settled_ipv4(agent, port);
+    table.change(&key, change);
+}
+
+/// Puts a copy of the only settled IPv4 flow of a port into its table, under another key.
+#[track_caller]
+pub fn invent(agent: &Agent<'_>, port: u16, change: impl FnOnce(&mut FlowKey4)) {
+    let (table, mut key, flow) = settled_ipv4(agent, port);
+    change(&mut key);
+    table.put_anywhere(key, flow);
 }
 
 #[track_caller]
-fn settled_ipv4(agent: &Agent<'_>, port: u16) -> (HashMap<MapData, [u8; 12], FlowWords>, [u8; 12], Flow) {
-    let table = HashMap::try_from(open(agent, map::FLOWS_IPV4)).expect("the map is of this type");
-    let mut found = entries::<[u8; 12]>(agent, map::FLOWS_IPV4).into_iter().filter(|(bytes, _)| {
-        // SAFETY: a key is 12 bytes, of which any are one.
-        let key = unsafe { mem::transmute::<[u8; 12], FlowKey4>(*bytes) };
-        [key.low_port, key.high_port].contains(&port)
-    });
+fn settled_ipv4(agent: &Agent<'_>, port: u16) -> (FlowTable<Ipv4>, FlowKey4, Flow) {
+    let table = table::<Ipv4>(agent, map::FLOWS_IPV4);
+    let mut found = table.entries().into_iter().filter(|(key, _)| [key.low_port, key.high_port].contains(&port));
     let (key, flow) = found.next().unwrap_or_else(|| panic!("no settled flow of port {port}"));
     assert!(found.next().is_none(), "several flows of port {port}");
     (table, key, flow)
@@ -165,17 +153,17 @@ pub fn noted(agent: &Agent<'_>, note: Note) -> u64 {
 }
 
 #[track_caller]
-fn entries<K: Pod>(agent: &Agent<'_>, name: &str) -> Vec<(K, Flow)> {
-    let table = HashMap::<_, K, FlowWords>::try_from(open(agent, name)).expect("the map is of this type");
-    // An entry may leave while the table is walked.
-    let entries = table.iter().filter_map(Result::ok);
-    // SAFETY: a flow is these words, of which any are one.
-    entries.map(|(key, words)| (key, unsafe { mem::transmute::<FlowWords, Flow>(words) })).collect()
+fn table<A: Copy + Eq>(agent: &Agent<'_>, name: &str) -> FlowTable<A> {
+    FlowTable::new(name, &data(agent, name))
 }
 
 #[track_caller]
 fn open(agent: &Agent<'_>, name: &str) -> Map {
+    Map::from_map_data(data(agent, name)).expect("a map of a known type")
+}
+
+#[track_caller]
+fn data(agent: &Agent<'_>, name: &str) -> MapData {
     let path = agent.pin_dir().join(name);
-    let data = MapData::from_pin(&path).unwrap_or_else(|error| panic!("cannot open `{}`: {error}", path.display()));
-    Map::from_map_data(data).expect("a map of a known type")
+    MapData::from_pin(&path).unwrap_or_else(|error| panic!("cannot open `{}`: {error}", path.display()))
 }

@@ -12,16 +12,16 @@ const KERNELS: [(u32, u32); 3] = [(6, 1), (6, 12), (6, 18)];
 /// How many instructions each of them looks at, by program. To be written anew when a program changes on purpose:
 /// `cargo xtask vm --test verifier_budget -- --nocapture` prints the older kernels' columns.
 const RECORDED: [(&str, [u32; 3]); 10] = [
-    (program::XDP_INGRESS, [44_529, 59_318, 62_528]),
-    (program::XDP_INGRESS_GENERIC, [44_529, 59_318, 62_528]),
-    (program::TC_INGRESS, [59_455, 88_501, 95_204]),
-    (program::TC_EGRESS, [55_962, 89_132, 96_344]),
-    (program::TC_INGRESS_L3, [23_019, 32_041, 33_920]),
-    (program::TC_EGRESS_L3, [21_472, 31_785, 34_811]),
-    (program::XDP_UNSTEADY, [240_072, 170_737, 173_662]),
-    (program::XDP_UNSTEADY_GENERIC, [240_072, 170_737, 173_662]),
-    (program::TC_UNSTEADY, [240_072, 170_737, 173_662]),
-    (program::SWEEP, [54_725, 53_862, 58_393]),
+    (program::XDP_INGRESS, [211_478, 208_240, 226_244]),
+    (program::XDP_INGRESS_GENERIC, [211_478, 208_240, 226_244]),
+    (program::TC_INGRESS, [266_288, 205_683, 243_085]),
+    (program::TC_EGRESS, [172_151, 176_880, 209_348]),
+    (program::TC_INGRESS_L3, [121_618, 100_307, 112_915]),
+    (program::TC_EGRESS_L3, [86_217, 89_089, 102_277]),
+    (program::XDP_UNSTEADY, [431_659, 287_138, 291_270]),
+    (program::XDP_UNSTEADY_GENERIC, [431_659, 287_138, 291_270]),
+    (program::TC_UNSTEADY, [431_659, 287_138, 291_270]),
+    (program::SWEEP, [223_300, 206_900, 205_915]),
 ];
 
 /// What a program may take more than was recorded, in percent: a compiler's next version moves it by less.
@@ -76,6 +76,6 @@ fn no_chain_of_calls_takes_more_stack_than_linux_6_1_has() {
         println!("{chain}");
         assert!(chain.bytes() <= stack::MOST, "too deep: {chain}");
     }
-    // That calls are followed: what is off the shortest path goes through several functions.
-    assert_eq!(chains.iter().filter(|chain| chain.0.len() >= 3).count(), 3, "one for each kind: {chains:?}");
+    // That calls are followed: what is off the shortest path goes through several functions, and what the agent asks for.
+    assert_eq!(chains.iter().filter(|chain| chain.0.len() >= 3).count(), 4, "one for each kind, the sweep: {chains:?}");
 }

@@ -132,10 +132,10 @@ fn what_was_made_wrong_is_found_and_measured_and_told_once() {
     // A port that no connection has.
     const GHOST: u16 = 20_000;
     pinned::forget(&agent, port(&lost));
-    pinned::falsify(&agent, port(&wrong), |_, flow| {
+    pinned::falsify(&agent, port(&wrong), |flow| {
         flow.word.0.set(flow.word.load().with_state(Role::Originator, State::CloseWait).0);
     });
-    pinned::falsify(&agent, port(&right), |key, _| {
+    pinned::invent(&agent, port(&right), |key| {
         let own = if key.low_port == PORT { &mut key.high_port } else { &mut key.low_port };
         *own = GHOST;
     });

@@ -5,6 +5,7 @@
 //! has been run, how much of it, and what it found.
 
 pub mod amount;
+pub mod buckets;
 pub mod frames;
 pub mod fuzzing;
 pub mod memory;

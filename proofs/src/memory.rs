@@ -17,8 +17,9 @@ use tcp_observer_common::{
     frame::Frame,
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    observer::{Family, Host, Refusal, Sighting, Table, Tap, observe, observe_quote},
+    observer::{Family, Host, Sighting, Table, Tap, observe, observe_quote},
     sweep::sweep_entry,
+    table::{Looked, Refusal},
     wire::{self, Link, Network, Parsed},
 };
 
@@ -68,8 +69,8 @@ impl<A: Address + Hash> MemoryTable<A> {
 impl<A: Address + Hash> Table<A> for MemoryTable<A> {
     type Entry = Rc<Flow>;
 
-    fn find(&self, key: &FlowKey<A>) -> Option<Rc<Flow>> {
-        self.flows.borrow().get(key).cloned()
+    fn find(&self, key: &FlowKey<A>) -> Looked<Rc<Flow>> {
+        self.flows.borrow().get(key).cloned().into()
     }
 
     fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
@@ -86,6 +87,18 @@ impl<A: Address + Hash> Table<A> for MemoryTable<A> {
 
     fn remove(&self, key: &FlowKey<A>) {
         self.flows.borrow_mut().remove(key);
+    }
+
+    /// Of all that are there: this table is one bucket.
+    fn take_nth_oldest(&self, _: &FlowKey<A>, nth: u32, judge: impl FnOnce(&FlowKey<A>, &Flow) -> bool) -> bool {
+        let mut entries = self.entries();
+        entries.sort_by_key(|(_, flow)| flow.times.first_ns.get());
+        let Some((key, flow)) = entries.get(nth as usize) else { return false };
+        let gives_way = judge(key, flow);
+        if gives_way {
+            self.remove(key);
+        }
+        gives_way
     }
 }
 
@@ -105,6 +118,8 @@ pub struct Memory {
     pub histograms: RefCell<Vec<Histogram>>,
     /// So many exchanges from now on find that another CPU was faster.
     pub contention: Cell<u32>,
+    /// Whether an entry of a full table makes room for one that is worth more.
+    pub makes_room: bool,
     /// Whether a lone ACK or RST begins a flow, as in a capture.
     pub keeps_all: bool,
     /// Ports from here on get no counters of their own.
@@ -128,6 +143,7 @@ impl Memory {
             counters: RefCell::new(Counters::ZERO),
             histograms: RefCell::new(vec![Histogram::default(); HISTOGRAMS as usize]),
             contention: Cell::new(0),
+            makes_room: false,
             keeps_all: false,
             first_ephemeral: u32::from(u16::MAX) + 1,
             port_slots: RefCell::new([0; PORT_SLOTS]),
@@ -275,6 +291,10 @@ impl Host for Memory {
 
     fn keeps_all(&self) -> bool {
         self.keeps_all
+    }
+
+    fn limits(&self) -> Option<&Limits> {
+        self.makes_room.then_some(&self.limits)
     }
 
     fn scratch(&self) -> Option<&Flow> {

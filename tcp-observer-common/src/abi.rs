@@ -4,9 +4,10 @@
 use crate::{
     conn::{Flow, Half, Story, Times, Word},
     counters::Counters,
-    flow::{FlowKey, FlowKey4, FlowKey6, Ipv6},
+    flow::{FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
+    table::{SECRETS, Slot, bucket_bytes, buckets_for},
 };
 
 /// Names of the kernel programs, as in the ELF object.
@@ -29,10 +30,10 @@ pub mod program {
 
 /// Names of the maps, in the ELF object and under the pin directory.
 pub mod map {
-    /// HASH, [`FlowKey4`](super::FlowKey4) to [`Flow`](super::Flow): settled flows.
+    /// ARRAY, mapped by userspace, of buckets of [`Slot`](super::Slot)s (see [`crate::table`]): settled flows.
     pub const FLOWS_IPV4: &str = "FLOWS_IPV4";
     pub const FLOWS_IPV6: &str = "FLOWS_IPV6";
-    /// HASH, likewise: handshakes in progress and flows picked up mid-stream until both directions are confirmed.
+    /// Likewise: handshakes in progress and flows picked up mid-stream until both directions are confirmed.
     pub const HALF_OPEN_IPV4: &str = "HALF_OPEN_IPV4";
     pub const HALF_OPEN_IPV6: &str = "HALF_OPEN_IPV6";
     /// PERCPU_ARRAY of two [`Counters`](super::Counters), to be added up: the packets' and the sweep's.
@@ -61,17 +62,41 @@ pub mod map {
 pub mod request {
     /// Where that byte is.
     pub const AT: usize = 14;
-    /// Go through the half-open tables.
+    /// Go through [`SPAN`] buckets of the half-open tables, from the one on whose index (u32) is at [`FROM_AT`].
     pub const HALF_OPEN: u8 = 1;
-    /// Go through all tables.
+    /// Likewise of all tables.
     pub const ALL: u8 = 2;
     /// End one flow, whose local sockets are gone: a [`Gone`](super::Gone) follows.
     pub const GONE_IPV4: u8 = 3;
     pub const GONE_IPV6: u8 = 4;
     /// Where it begins.
     pub const GONE_AT: usize = 16;
+    /// Take in one flow that the socket table tells of: an [`Adopted`](super::Adopted) is at [`GONE_AT`]. The program
+    /// returns one of the numbers below.
+    pub const ADOPT_IPV4: u8 = 5;
+    pub const ADOPT_IPV6: u8 = 6;
+    pub const ADOPTED: u32 = 0;
+    pub const KNOWN_ALREADY: u32 = 1;
+    pub const NO_ROOM: u32 = 2;
+    /// Where a sweep's first bucket is said.
+    pub const FROM_AT: usize = 16;
+    /// How many buckets one run goes through: a millisecond's work at most, since packets of its CPU wait meanwhile.
+    pub const SPAN: u32 = 512;
     /// How long the frame is.
-    pub const BYTES: usize = 80;
+    pub const BYTES: usize = 304;
+
+    /// A frame that asks for `what`, with `more` at [`GONE_AT`]: a [`Gone`](super::Gone), an [`Adopted`](super::Adopted),
+    /// or a bucket's index.
+    pub fn frame<T>(what: u8, more: &T) -> [u8; BYTES] {
+        const { assert!(GONE_AT == FROM_AT && GONE_AT + size_of::<T>() <= BYTES) };
+        let mut frame = [0; BYTES];
+        frame[AT] = what;
+        // SAFETY: the frame has that many bytes behind that place; what is padding in them is read by nobody.
+        unsafe {
+            core::ptr::copy_nonoverlapping((&raw const *more).cast(), frame.as_mut_ptr().add(GONE_AT), size_of::<T>())
+        };
+        frame
+    }
 }
 
 /// A flow as the agent has found it before it learnt that its local sockets are gone.
@@ -84,7 +109,45 @@ pub struct Gone<A> {
     pub key: FlowKey<A>,
 }
 
+/// A flow to be taken in.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Adopted<A> {
+    pub flow: Flow,
+    pub key: FlowKey<A>,
+}
+
 const _: () = assert!(request::GONE_AT + size_of::<Gone<Ipv6>>() <= request::BYTES);
+const _: () = assert!(request::GONE_AT + size_of::<Adopted<Ipv6>>() <= request::BYTES);
+
+/// Load-time global ([`Geometry`]): how large the tables are, and the secret of their hash.
+pub const GEOMETRY: &str = "GEOMETRY";
+
+/// What the kernel programs have to know of the tables before they are loaded.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Geometry {
+    /// The random words of [`Hash`](crate::table::Hash): drawn anew at each start, and told to nobody.
+    pub secrets: [u64; SECRETS],
+    /// Buckets of each family's table of flows, and of half-open ones: as many as the maps have entries.
+    pub flows_buckets: u32,
+    pub half_open_buckets: u32,
+}
+
+impl Geometry {
+    /// Of an object that is loaded without an agent: some odd numbers, and room for 65,536 flows in each table.
+    pub const DEFAULT: Self = {
+        let mut secrets = [0; SECRETS];
+        let mut i = 0;
+        while i < SECRETS {
+            // The golden ratio's multiples, as Knuth's multiplicative hashing has them (TAOCP 3, 6.4).
+            secrets[i] = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * i as u64 + 1);
+            i += 1;
+        }
+        let buckets = buckets_for(1 << 16);
+        Self { secrets, flows_buckets: buckets, half_open_buckets: buckets }
+    };
+}
 
 /// Load-time global (u8): read the time from [`map::CLOCK`] instead of the kernel's clock.
 pub const CLOCK_INJECTED: &str = "CLOCK_INJECTED";
@@ -136,6 +199,10 @@ pub const LAYOUT_HASH: u64 = {
         size_of::<Flow>(),
         size_of::<FlowKey4>(),
         size_of::<FlowKey6>(),
+        size_of::<Slot<Ipv4>>(),
+        size_of::<Slot<Ipv6>>(),
+        bucket_bytes::<Ipv4>(),
+        bucket_bytes::<Ipv6>(),
         size_of::<Counters>(),
         size_of::<Histogram>(),
         HISTOGRAMS as usize,

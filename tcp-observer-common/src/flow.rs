@@ -7,6 +7,10 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// An IP address as 32-bit words in network byte order, so that comparing costs no call to `memcmp` in the kernel.
 pub trait Address: Copy + Eq {
+    /// Of how many words it is made.
+    const WORDS: usize;
+    /// One of them.
+    fn word(&self, index: usize) -> u32;
     /// A total order, the same on every machine that runs one observer; it carries no meaning beyond that.
     fn precedes(&self, other: &Self) -> bool;
     /// Whether this is a loopback address by its mere value (127.0.0.0/8, ::1).
@@ -19,6 +23,13 @@ pub type Ipv4 = [u32; 1];
 pub type Ipv6 = [u32; 4];
 
 impl Address for Ipv4 {
+    const WORDS: usize = 1;
+
+    #[inline(always)]
+    fn word(&self, index: usize) -> u32 {
+        self[index]
+    }
+
     #[inline(always)]
     fn precedes(&self, other: &Self) -> bool {
         u32::from_be(self[0]) < u32::from_be(other[0])
@@ -31,6 +42,13 @@ impl Address for Ipv4 {
 }
 
 impl Address for Ipv6 {
+    const WORDS: usize = 4;
+
+    #[inline(always)]
+    fn word(&self, index: usize) -> u32 {
+        self[index]
+    }
+
     #[inline(always)]
     fn precedes(&self, other: &Self) -> bool {
         let mut i = 0;
@@ -75,6 +93,8 @@ pub enum Side {
 }
 
 impl Side {
+    pub const BOTH: [Self; 2] = [Side::Low, Side::High];
+
     /// The side whose discriminant this is.
     #[inline(always)]
     pub const fn from_bits(bits: u8) -> Self {

@@ -11,6 +11,8 @@
 //!   none: begin a flow among the half-open ones, or skip
 //! ```
 //!
+//! A table that has no room is asked for one that is worth less ([`room`]).
+//!
 //! Of the two tables, handshakes in progress and unconfirmed mid-stream pick-ups live in the half-open one, so that
 //! a flood of either cannot take the room of established flows.
 //!
@@ -28,8 +30,11 @@ use crate::{
     },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
+    limits::Limits,
+    room::{self, make_room},
     segment::{Flags, Segment, SegmentKind},
     seq::SeqNum,
+    table::{Looked, Refusal},
     verifier::forget,
     wire::Quote,
 };
@@ -61,19 +66,16 @@ pub struct Sighting<'a> {
     pub tap: Tap,
 }
 
-/// Why an entry could not be inserted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Somebody else has just inserted this key.
-    Exists,
-    Full,
-}
-
 /// A table of flows, shared by all CPUs.
 pub trait Table<A> {
     type Entry: Deref<Target = Flow>;
 
-    fn find(&self, key: &FlowKey<A>) -> Option<Self::Entry>;
+    fn find(&self, key: &FlowKey<A>) -> Looked<Self::Entry>;
+    /// The same for the shortest path, which gives up where it is not sure.
+    #[inline(always)]
+    fn find_published(&self, key: &FlowKey<A>) -> Option<Self::Entry> {
+        self.find(key).found()
+    }
     /// Copies a flow in, unless the key is there.
     ///
     /// # Errors
@@ -88,6 +90,12 @@ pub trait Table<A> {
     fn replace(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
         self.remove(key);
         self.insert(key, flow)
+    }
+    /// Shows the `nth` of those whose place a key that finds no room could take, oldest first, to `judge`, and takes it
+    /// out if that says so; whether it did. A table without a bound has none.
+    #[inline(always)]
+    fn take_nth_oldest(&self, _key: &FlowKey<A>, _nth: u32, _judge: impl FnOnce(&FlowKey<A>, &Flow) -> bool) -> bool {
+        false
     }
 }
 
@@ -121,8 +129,16 @@ pub trait Family<A> {
     {
         attempt(self, key, sighting)
     }
-    /// Begins a flow with its first segment. A method likewise.
-    fn start(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Predecessor) -> Done
+    /// [`room::take_nth_oldest`]. A method likewise.
+    fn take_nth_oldest(&self, key: &FlowKey<A>, nth: u32, is_half_open: bool) -> bool
+    where
+        Self: Host + Sized,
+        A: Address,
+    {
+        room::take_nth_oldest(self, key, nth, is_half_open)
+    }
+    /// Makes the flow that a segment begins, in [`Host::scratch`]. A method likewise.
+    fn start(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Started
     where
         Self: Host + Sized,
         A: Address,
@@ -172,6 +188,10 @@ pub trait Host {
         Self: Sized,
     {
         tell(self, flow, segment, judged);
+    }
+    /// How long silence may last; `None` where no flow has to make room.
+    fn limits(&self) -> Option<&Limits> {
+        None
     }
     /// Room for one flow that this CPU may write: a flow is too large for the kernel's stack.
     fn scratch(&self) -> Option<&Flow>;
@@ -247,7 +267,7 @@ pub fn observe_unsteady<A: Address, E: Host + Family<A>>(
 /// [`Skip::NotTcp`] where it ends nothing, as for any other ICMP packet.
 #[inline(always)]
 pub fn observe_quote<A: Address, E: Host + Family<A>>(host: &E, quote: &Quote<A>) -> Result<(), Skip> {
-    let Some(flow) = host.half_open().find(&quote.key) else {
+    let Some(flow) = host.half_open().find_published(&quote.key) else {
         return Err(Skip::NotTcp);
     };
     let word = flow.word.load();
@@ -292,7 +312,7 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, si
     if segment.window == 0 || !segment.flags.are_plausible() {
         return false;
     }
-    let Some(flow) = host.flows().find(key) else {
+    let Some(flow) = host.flows().find_published(key) else {
         return false;
     };
     let half = flow.half(side);
@@ -316,13 +336,17 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, si
 /// One attempt to take a segment in.
 #[inline(always)]
 pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done {
-    let settled = host.flows().find(key);
+    let settled = host.flows().find(key).found();
     let is_settled = settled.is_some();
-    let done = match settled.or_else(|| host.half_open().find(key)) {
-        Some(flow) => update(host, key, &flow, is_settled, sighting),
+    let looked = settled.map_or_else(|| host.half_open().find(key), Looked::Found);
+    let done = match looked {
+        Looked::Found(flow) => update(host, key, &flow, is_settled, sighting),
+        Looked::Unsure => Done::Again,
         // It may have moved from the one table to the other between the two looks.
-        None if host.flows().find(key).is_some() => Done::Again,
-        None => host.start(key, sighting, Predecessor::NONE),
+        Looked::Absent => match host.flows().find(key) {
+            Looked::Found(_) | Looked::Unsure => Done::Again,
+            Looked::Absent => begin_flow(host, key, sighting, Predecessor::NONE),
+        },
     };
     if matches!(done, Done::Updated) {
         let Sighting { segment, tap, .. } = sighting;
@@ -447,28 +471,70 @@ fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
 /// The handshake is over, or both directions are confirmed: the flow moves among the settled ones.
 #[inline(always)]
 fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Flow) -> Done {
-    let inserted = host.flows().insert(key, flow);
+    let inserted = match host.flows().insert(key, flow) {
+        Err(Refusal::Full) if make_room(host, key, false) => host.flows().insert(key, flow),
+        inserted => inserted,
+    };
     host.half_open().remove(key);
     match inserted {
         Ok(()) => Done::Updated,
         // What is there is this flow's predecessor, which nobody could find any more.
-        Err(Refusal::Exists) => Done::Skipped(Skip::Contended),
+        Err(Refusal::Exists | Refusal::Busy) => Done::Skipped(Skip::Contended),
         Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
     }
 }
 
-/// A segment of a flow that is not known.
+/// What came of a segment of a flow that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It begins one, which has yet to be put into its table; the note is to be counted then.
+    Fresh(Note),
+    Skipped(Skip),
+}
+
+/// A segment of a flow that is not known: the flow goes into the half-open table, if there is room to be had.
 #[inline(always)]
-pub fn start<A: Address, E: Host + Family<A>>(
+fn begin_flow<A: Address, E: Host + Family<A>>(
     host: &E,
     key: &FlowKey<A>,
     sighting: Sighting<'_>,
     over: Predecessor,
 ) -> Done {
+    let note = match host.start(key, sighting, over.note) {
+        Started::Fresh(note) => note,
+        Started::Skipped(reason) => return Done::Skipped(reason),
+    };
+    let Some(fresh) = host.scratch() else {
+        return Done::Skipped(Skip::Contended);
+    };
+    let table = host.half_open();
+    let put = match if over.is_in_the_way { table.replace(key, fresh) } else { table.insert(key, fresh) } {
+        Err(Refusal::Full) if make_room(host, key, true) => table.insert(key, fresh),
+        put => put,
+    };
+    match put {
+        // Counted only once it has room.
+        Ok(()) => {
+            count(host, note);
+            Done::Updated
+        }
+        Err(Refusal::Exists | Refusal::Busy) => Done::Again,
+        Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
+    }
+}
+
+/// Makes the flow that a segment begins, if it does.
+#[inline(always)]
+pub fn start<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    sighting: Sighting<'_>,
+    over: Note,
+) -> Started {
     let Sighting { side, segment, tap } = sighting;
     let Some((word, note)) = begin(key, side, segment, host.keeps_all()) else {
         let is_nonsense = !segment.flags.are_plausible();
-        return Done::Skipped(if is_nonsense { Skip::BadFlags } else { Skip::UnknownFlow });
+        return Started::Skipped(if is_nonsense { Skip::BadFlags } else { Skip::UnknownFlow });
     };
     let now_ns = host.precise_ns();
     // Sixteen bits of microseconds tell incarnations in one slot apart well enough.
@@ -476,25 +542,15 @@ pub fn start<A: Address, E: Host + Family<A>>(
     let word = with_locality(host, key, word);
     let word = if host.keeps_all() { word.with(Mark::MayLack) } else { word };
     let Some(fresh) = host.scratch() else {
-        return Done::Skipped(Skip::Contended);
+        return Started::Skipped(Skip::Contended);
     };
     fresh.start(word, side, segment, now_ns, tap.0);
-    let note = if matches!(over.note, Note::Nothing) { note } else { over.note };
-    // Counted only once it has room.
+    let note = if matches!(over, Note::Nothing) { note } else { over };
     fresh.story.add(host, note.bit() & !Note::Nothing.bit());
     let told = Word::fresh(0).with_roles_of(word);
     let judged = Judged { word: told, from: word.role_of(side), note: Note::Nothing, next_seq: segment.seq };
     host.tell(fresh, segment, judged);
-    let table = host.half_open();
-    let put = if over.is_in_the_way { table.replace(key, fresh) } else { table.insert(key, fresh) };
-    match put {
-        Ok(()) => {
-            count(host, note);
-            Done::Updated
-        }
-        Err(Refusal::Exists) => Done::Again,
-        Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
-    }
+    Started::Fresh(note)
 }
 
 /// The word with what is known now of which ends are this host's.
@@ -531,13 +587,13 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
             tally::attempt(host, word, key.port(word.side_of(Role::Responder)), Outcome::Abandoned);
         }
         host.add(place::evictions(E::HALF_OPEN, Eviction::Reused), 1);
-        let started = host.start(key, sighting, over);
-        if let Done::Skipped(_) = started {
+        let started = begin_flow(host, key, sighting, over);
+        if !matches!(started, Done::Updated) {
             host.half_open().remove(key);
         }
         return started;
     }
-    let started = host.start(key, sighting, over);
+    let started = begin_flow(host, key, sighting, over);
     if let Done::Skipped(_) = started {
         return started;
     }

@@ -59,7 +59,14 @@ pub fn end_without_socket<A: Address, E: Host>(host: &E, key: &FlowKey<A>, flow:
 
 /// Exchanges a word for the one that silence has brought about, and counts what that means.
 #[inline(always)]
-fn end<A: Address, E: Host>(host: &E, key: &FlowKey<A>, flow: &Flow, word: Word, ended: Word, now_ns: u64) -> bool {
+pub(crate) fn end<A: Address, E: Host>(
+    host: &E,
+    key: &FlowKey<A>,
+    flow: &Flow,
+    word: Word,
+    ended: Word,
+    now_ns: u64,
+) -> bool {
     if ended == word || !host.exchange(&flow.word, word, ended) {
         return false;
     }
@@ -76,7 +83,7 @@ fn end<A: Address, E: Host>(host: &E, key: &FlowKey<A>, flow: &Flow, word: Word,
 
 /// Why a flow with this word leaves.
 #[inline(always)]
-fn eviction(word: Word) -> Eviction {
+pub(crate) fn eviction(word: Word) -> Eviction {
     use crate::conn::How;
     match (word.outcome(), word.how()) {
         (Outcome::NotSeen, _) if !word.is_settled() => Eviction::Unconfirmed,

@@ -7,22 +7,24 @@ use core::{
 };
 
 use aya_ebpf::{
-    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     maps::HashMap,
 };
 use tcp_observer_common::{
     conn::{Flow, Judged, Note, Role, Times, Word, tell},
     counters::{PORT_SLOTS, Skip, TableKind, WORDS, tally},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
-    observer::{self, Done, Family, Host, Predecessor, Sighting, Tap, Transition},
+    limits::Limits,
+    observer::{self, Done, Family, Host, Sighting, Started, Tap, Transition},
+    room,
     segment::Segment,
     seq::SeqNum,
     verifier::forget,
 };
 
-use crate::maps::{
-    CLOCK, COUNTERS, FLOWS_IPV4, FLOWS_IPV6, FlowTable, HALF_OPEN_IPV4, HALF_OPEN_IPV6, HANDSHAKES, LOCAL_IPV4,
-    LOCAL_IPV6, PORTS, SCRATCH,
+use crate::{
+    maps::{CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV6, PORTS, SCRATCH, TICK},
+    table::{FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6},
 };
 
 /// Set at load by tests, which then put the time into [`CLOCK`]. The verifier knows its value and drops the branch.
@@ -45,6 +47,24 @@ fn injected_ns() -> Option<u64> {
     if injected { CLOCK.get(0).copied() } else { None }
 }
 
+/// The coarse clock, asked once a tick on each CPU: it says nothing new in between, and to ask (since 5.11) costs as
+/// much as all else that the shortest path does. The number of the tick is a plain load (since 5.6 on x86-64).
+#[inline(always)]
+fn once_a_tick_ns() -> u64 {
+    // SAFETY: helpers without arguments, and this CPU's own memory; packets do not interrupt each other.
+    unsafe {
+        let Some(tick) = TICK.get_ptr_mut(0) else {
+            return bpf_ktime_get_coarse_ns();
+        };
+        let number = bpf_jiffies64();
+        if (*tick).number != number {
+            (*tick).ns = bpf_ktime_get_coarse_ns();
+            (*tick).number = number;
+        }
+        (*tick).ns
+    }
+}
+
 /// [`observer::attempt`] for IPv4 as a function with global linkage, which the verifier looks at once, whatever
 /// headers led to it.
 #[unsafe(no_mangle)]
@@ -65,11 +85,17 @@ fn attempt<A: Address>(key: *const FlowKey<A>, side: u64, segment: *const Segmen
 where
     Kernel: Family<A>,
 {
-    with_own_key(key, side, segment, tap, |key, sighting| observer::attempt(&Kernel::Packets, key, sighting))
+    // SAFETY: null, or references of the only callers.
+    let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
+        return packed(Done::Again);
+    };
+    let key = &key.clone();
+    let sighting = Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) };
+    packed(observer::attempt(&Kernel::Packets, key, sighting))
 }
 
-/// [`observer::start`] for IPv4 as a function likewise. `side_and_over` is a bit for the side, one for whether the
-/// predecessor is in the way, and above them its note.
+/// [`observer::start`] for IPv4 as a function likewise. `side_and_over` is a bit for the side, and above it what to note
+/// of the predecessor.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn start_ipv4(key: *const FlowKey4, side_and_over: u64, segment: *const Segment, tap: u64) -> u64 {
@@ -83,9 +109,43 @@ extern "C" fn start_ipv6(key: *const FlowKey6, side_and_over: u64, segment: *con
     start(key, side_and_over, segment, tap)
 }
 
+/// [`room::take_nth_oldest`] for IPv4 as a function likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_nth_oldest_ipv4(key: *const FlowKey4, nth: u64, is_half_open: u64) -> u64 {
+    take_nth_oldest(key, nth, is_half_open)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_nth_oldest_ipv6(key: *const FlowKey6, nth: u64, is_half_open: u64) -> u64 {
+    take_nth_oldest(key, nth, is_half_open)
+}
+
 #[inline(always)]
-fn side_and_over(side: Side, over: Predecessor) -> u64 {
-    side as u64 | u64::from(over.is_in_the_way) << 1 | (over.note as u64) << 2
+fn take_nth_oldest<A: Address>(key: *const FlowKey<A>, nth: u64, is_half_open: u64) -> u64
+where
+    Kernel: Family<A>,
+{
+    // SAFETY: null, or a reference of the only callers.
+    let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
+    u64::from(room::take_nth_oldest(&Kernel::Packets, key, nth as u32, is_half_open != 0))
+}
+
+#[inline(always)]
+fn side_and_over(side: Side, over: Note) -> u64 {
+    side as u64 | (over as u64) << 1
+}
+
+/// [`Started`] in one register: below 256 a reason, from there on a note.
+#[inline(always)]
+fn started(packed: u64) -> Started {
+    if packed < 256 {
+        Started::Skipped(Skip::from_bits(packed as u8))
+    } else {
+        Started::Fresh(Note::from_bits(packed as u8))
+    }
 }
 
 #[inline(always)]
@@ -93,28 +153,17 @@ fn start<A: Address>(key: *const FlowKey<A>, side_and_over: u64, segment: *const
 where
     Kernel: Family<A>,
 {
-    let over = Predecessor { note: Note::from_bits((side_and_over >> 2) as u8), is_in_the_way: side_and_over & 2 != 0 };
-    with_own_key(key, side_and_over & 1, segment, tap, |key, sighting| {
-        observer::start(&Kernel::Packets, key, sighting, over)
-    })
-}
-
-/// Calls a part of the observer with a copy of the key: before 6.2 a map key may not lie in memory that a function's
-/// argument points to.
-#[inline(always)]
-fn with_own_key<A: Address>(
-    key: *const FlowKey<A>,
-    side: u64,
-    segment: *const Segment,
-    tap: u64,
-    call: impl FnOnce(&FlowKey<A>, Sighting<'_>) -> Done,
-) -> u64 {
     // SAFETY: null, or references of the only callers.
     let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
-        return packed(Done::Again);
+        return Skip::Contended as u64;
     };
+    // A copy: before 6.2 a map takes no key from memory that a function's argument points to.
     let key = &key.clone();
-    packed(call(key, Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) }))
+    let sighting = Sighting { side: Side::from_bits(side_and_over as u8 & 1), segment, tap: Tap(tap as u32) };
+    match observer::start(&Kernel::Packets, key, sighting, Note::from_bits((side_and_over >> 1) as u8)) {
+        Started::Fresh(note) => 256 | note as u64,
+        Started::Skipped(reason) => reason as u64,
+    }
 }
 
 /// [`Done`] in one register.
@@ -188,6 +237,11 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
+    fn limits(&self) -> Option<&Limits> {
+        LAYOUT.get(0).map(|layout| &layout.limits)
+    }
+
+    #[inline(always)]
     fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged) {
         let Judged { word, from, note, next_seq } = judged;
         story_tell(flow, segment, word.0, from as u64 | (note as u64) << 1 | u64::from(next_seq.0) << 32);
@@ -211,8 +265,7 @@ impl Host for Kernel {
 
     #[inline(always)]
     fn coarse_ns(&self) -> u64 {
-        // SAFETY: a helper without arguments (since 5.11).
-        injected_ns().unwrap_or_else(|| unsafe { bpf_ktime_get_coarse_ns() })
+        injected_ns().unwrap_or_else(once_a_tick_ns)
     }
 
     #[inline(always)]
@@ -280,18 +333,18 @@ impl Host for Kernel {
 }
 
 impl Family<Ipv4> for Kernel {
-    type Table = FlowTable<Ipv4>;
+    type Table = FlowTable4;
     const FLOWS: TableKind = TableKind::FlowsIpv4;
     const HALF_OPEN: TableKind = TableKind::HalfOpenIpv4;
 
     #[inline(always)]
     fn flows(&self) -> Self::Table {
-        FlowTable(&FLOWS_IPV4)
+        FLOWS4
     }
 
     #[inline(always)]
     fn half_open(&self) -> Self::Table {
-        FlowTable(&HALF_OPEN_IPV4)
+        HALF_OPEN4
     }
 
     #[inline(always)]
@@ -300,9 +353,14 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
-    fn start(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Predecessor) -> Done {
+    fn start(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Note) -> Started {
         let side_and_over = side_and_over(sighting.side, over);
-        unpacked(start_ipv4(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+        started(start_ipv4(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
+    fn take_nth_oldest(&self, key: &FlowKey<Ipv4>, nth: u32, is_half_open: bool) -> bool {
+        take_nth_oldest_ipv4(key, u64::from(nth), u64::from(is_half_open)) != 0
     }
 
     #[inline(always)]
@@ -312,18 +370,18 @@ impl Family<Ipv4> for Kernel {
 }
 
 impl Family<Ipv6> for Kernel {
-    type Table = FlowTable<Ipv6>;
+    type Table = FlowTable6;
     const FLOWS: TableKind = TableKind::FlowsIpv6;
     const HALF_OPEN: TableKind = TableKind::HalfOpenIpv6;
 
     #[inline(always)]
     fn flows(&self) -> Self::Table {
-        FlowTable(&FLOWS_IPV6)
+        FLOWS6
     }
 
     #[inline(always)]
     fn half_open(&self) -> Self::Table {
-        FlowTable(&HALF_OPEN_IPV6)
+        HALF_OPEN6
     }
 
     #[inline(always)]
@@ -332,9 +390,14 @@ impl Family<Ipv6> for Kernel {
     }
 
     #[inline(always)]
-    fn start(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Predecessor) -> Done {
+    fn start(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Note) -> Started {
         let side_and_over = side_and_over(sighting.side, over);
-        unpacked(start_ipv6(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+        started(start_ipv6(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
+    fn take_nth_oldest(&self, key: &FlowKey<Ipv6>, nth: u32, is_half_open: bool) -> bool {
+        take_nth_oldest_ipv6(key, u64::from(nth), u64::from(is_half_open)) != 0
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@ mod frame;
 mod host;
 mod maps;
 mod sweep;
+mod table;
 
 use aya_ebpf::{
     EbpfContext,
@@ -98,8 +99,7 @@ pub fn tc_unsteady(_context: TcContext) -> i32 {
 
 #[classifier]
 pub fn sweep(context: TcContext) -> i32 {
-    sweep::sweep(&context);
-    TC_ACT_UNSPEC
+    sweep::sweep(&context) as i32
 }
 
 #[inline(always)]

@@ -5,29 +5,48 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, ProgramArray},
 };
 use tcp_observer_common::{
-    abi::{InterfaceName, Layout, Ports},
+    abi::{Adopted, Geometry, InterfaceName, Layout, Ports},
     conn::Flow,
     counters::Counters,
-    flow::{FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
+    flow::{FlowKey4, FlowKey6, Ipv4, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
-    observer::{Refusal, Table},
     segment::Segment,
+    table::bucket_bytes,
 };
 
 /// A flow's bytes. The flow itself, made of cells, cannot be the type of a static.
 #[repr(C, align(8))]
 pub struct FlowBytes([u64; size_of::<Flow>() / 8]);
 
-const DEFAULT_ENTRIES: u32 = 1 << 16;
+/// The bytes of a flow to be taken in, of either family.
+#[repr(C, align(8))]
+pub struct AdoptedBytes([u64; size_of::<Adopted<Ipv6>>() / 8]);
+
+/// The bytes of a bucket.
+#[repr(C, align(8))]
+pub struct BucketBytes<const WORDS: usize>([u64; WORDS]);
+
+pub type Bucket4 = BucketBytes<{ bucket_bytes::<Ipv4>() / 8 }>;
+pub type Bucket6 = BucketBytes<{ bucket_bytes::<Ipv6>() / 8 }>;
+
+/// Userspace maps it.
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 #[map]
-pub static FLOWS_IPV4: HashMap<FlowKey4, FlowBytes> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+pub static FLOWS_IPV4: Array<Bucket4> = Array::with_max_entries(Geometry::DEFAULT.flows_buckets, BPF_F_MMAPABLE);
 #[map]
-pub static FLOWS_IPV6: HashMap<FlowKey6, FlowBytes> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+pub static FLOWS_IPV6: Array<Bucket6> = Array::with_max_entries(Geometry::DEFAULT.flows_buckets, BPF_F_MMAPABLE);
 #[map]
-pub static HALF_OPEN_IPV4: HashMap<FlowKey4, FlowBytes> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+pub static HALF_OPEN_IPV4: Array<Bucket4> =
+    Array::with_max_entries(Geometry::DEFAULT.half_open_buckets, BPF_F_MMAPABLE);
 #[map]
-pub static HALF_OPEN_IPV6: HashMap<FlowKey6, FlowBytes> = HashMap::with_max_entries(DEFAULT_ENTRIES, 0);
+pub static HALF_OPEN_IPV6: Array<Bucket6> =
+    Array::with_max_entries(Geometry::DEFAULT.half_open_buckets, BPF_F_MMAPABLE);
+
+/// How large the tables are and which secret their keys are hashed with: set at load.
+#[unsafe(no_mangle)]
+pub static GEOMETRY: Geometry = Geometry::DEFAULT;
+
 /// One block for packets and one for the sweep, which packets of the same CPU may interrupt.
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(2, 0);
@@ -45,9 +64,15 @@ pub static INTERFACES: HashMap<u32, InterfaceName> = HashMap::with_max_entries(4
 pub static LAYOUT: Array<Layout> = Array::with_max_entries(1, 0);
 #[map]
 pub static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
+/// What the coarse clock said, and in which tick.
+#[map]
+pub static TICK: PerCpuArray<Tick> = PerCpuArray::with_max_entries(1, 0);
 /// Where a new flow is put together: too large for the stack.
 #[map]
 pub static SCRATCH: PerCpuArray<FlowBytes> = PerCpuArray::with_max_entries(1, 0);
+/// A flow that the agent asks to take in, likewise.
+#[map]
+pub static ADOPTING: PerCpuArray<AdoptedBytes> = PerCpuArray::with_max_entries(1, 0);
 /// The segment that has left the shortest path, on its way from the entry to the program for all others.
 #[map]
 pub static UNSTEADY: PerCpuArray<Unsteady> = PerCpuArray::with_max_entries(1, 0);
@@ -59,6 +84,13 @@ pub static UNSTEADY_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
 pub static UNSTEADY_XDP_GENERIC: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 pub static UNSTEADY_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// A tick of the kernel's, and the time when it began.
+#[repr(C)]
+pub struct Tick {
+    pub number: u64,
+    pub ns: u64,
+}
 
 /// What the program for segments off the shortest path needs to know.
 #[repr(C)]
@@ -90,49 +122,5 @@ impl Stash for FlowKey6 {
     fn stash(&self, unsteady: &mut Unsteady) {
         unsteady.version = 6;
         unsteady.key6 = *self;
-    }
-}
-
-/// A table of flows in a kernel hash map.
-#[derive(Clone, Copy)]
-pub struct FlowTable<A: 'static>(pub &'static HashMap<FlowKey<A>, FlowBytes>);
-
-/// What `bpf_map_update_elem` answers when the key is there (asm-generic/errno-base.h).
-const EEXIST: i32 = -17;
-const BPF_NOEXIST: u64 = 1;
-const BPF_EXIST: u64 = 2;
-
-impl<A> Table<A> for FlowTable<A> {
-    type Entry = &'static Flow;
-
-    #[inline(always)]
-    fn find(&self, key: &FlowKey<A>) -> Option<Self::Entry> {
-        // SAFETY: an entry has a flow's size and alignment, any bytes are one, and it stays mapped while the program
-        // runs. What else may write to it meanwhile is told in `observer`.
-        self.0.get_ptr(key).map(|entry| unsafe { &*entry.cast::<Flow>() })
-    }
-
-    #[inline(always)]
-    fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
-        // SAFETY: as in `find`; the helper only reads it.
-        let bytes = unsafe { &*(&raw const *flow).cast::<FlowBytes>() };
-        match self.0.insert(key, bytes, BPF_NOEXIST) {
-            Ok(()) => Ok(()),
-            Err(EEXIST) => Err(Refusal::Exists),
-            Err(_) => Err(Refusal::Full),
-        }
-    }
-
-    #[inline(always)]
-    fn replace(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
-        // SAFETY: as in `insert`.
-        let bytes = unsafe { &*(&raw const *flow).cast::<FlowBytes>() };
-        self.0.insert(key, bytes, BPF_EXIST).map_err(|_| Refusal::Full)
-    }
-
-    #[inline(always)]
-    fn remove(&self, key: &FlowKey<A>) {
-        // Somebody may have removed it before; that is as good.
-        let _ = self.0.remove(key);
     }
 }

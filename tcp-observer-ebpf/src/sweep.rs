@@ -1,58 +1,139 @@
-//! The sweep over the tables. The agent runs it through `BPF_PROG_TEST_RUN`; it is attached to nothing.
+//! What the agent asks of the tables, through `BPF_PROG_TEST_RUN`; the program is attached to nothing.
 //!
-//! It goes through the tables inside the kernel (`bpf_for_each_map_elem`, 5.13), so that no flow is copied out and an
-//! entry is judged and removed on the spot.
+//! The sweep judges entries on the spot and frees their places. It goes through a few hundred buckets a run, since no
+//! packet of this CPU is taken in meanwhile.
 
-use core::{ffi::c_void, ptr};
+use core::ptr::read_unaligned;
 
-use aya_ebpf::{helpers::generated::bpf_for_each_map_elem, maps::HashMap, programs::TcContext};
+use aya_ebpf::programs::TcContext;
 use tcp_observer_common::{
-    abi::{Gone, Layout, request},
-    conn::{Flow, Word},
-    counters::TableKind,
-    flow::{Address, FlowKey, Ipv4, Ipv6},
+    abi::{Adopted, Gone, request},
+    conn::Word,
+    flow::{Address, Ipv4, Ipv6},
     observer::{Family, Host, Table},
     sweep::{self, Found, sweep_entry},
+    table::{self, Bucket, Buckets, Looked, PLACES, Refusal},
 };
 
 use crate::{
     host::Kernel,
-    maps::{FLOWS_IPV4, FLOWS_IPV6, FlowBytes, HALF_OPEN_IPV4, HALF_OPEN_IPV6, LAYOUT},
+    maps::ADOPTING,
+    table::{FLOWS4, FLOWS6, FlowTable, HALF_OPEN4, HALF_OPEN6},
 };
 
-/// What a callback is given besides the entry.
-struct Round {
-    now_ns: u64,
-    /// Whether the table is the half-open one.
-    half_open: u64,
-}
-
-/// Does what the frame asks for: see [`request`].
+/// Does what the frame asks for, and says what came of it: see [`request`].
 #[inline(always)]
-pub fn sweep(context: &TcContext) {
+pub fn sweep(context: &TcContext) -> u32 {
     let (start, end) = (context.data(), context.data_end());
     if start + request::BYTES > end {
-        return;
+        return 0;
     }
     // SAFETY: just found to lie within the frame.
     let asked = unsafe { *((start + request::AT) as *const u8) };
     let now_ns = Kernel::Sweep.precise_ns();
-    let gone = (start + request::GONE_AT) as *const u8;
-    if asked == request::GONE_IPV4 {
-        end_without_socket::<Ipv4>(gone.cast(), now_ns);
-        return;
+    let more = (start + request::GONE_AT) as *const u8;
+    match asked {
+        request::GONE_IPV4 => end_without_socket::<Ipv4>(more.cast(), now_ns),
+        request::GONE_IPV6 => end_without_socket::<Ipv6>(more.cast(), now_ns),
+        request::ADOPT_IPV4 => return adopt::<Ipv4>(more.cast(), take_in_ipv4),
+        request::ADOPT_IPV6 => return adopt::<Ipv6>(more.cast(), take_in_ipv6),
+        request::HALF_OPEN | request::ALL => {
+            // SAFETY: within the frame; packet access need not be aligned.
+            let from = unsafe { read_unaligned((start + request::FROM_AT) as *const u32) };
+            go_through(from, asked == request::ALL, now_ns);
+        }
+        _ => {}
     }
-    if asked == request::GONE_IPV6 {
-        end_without_socket::<Ipv6>(gone.cast(), now_ns);
-        return;
-    }
-    sweep_table(&HALF_OPEN_IPV4, visit::<Ipv4>, Round { now_ns, half_open: 1 });
-    sweep_table(&HALF_OPEN_IPV6, visit::<Ipv6>, Round { now_ns, half_open: 1 });
-    if asked == request::ALL {
-        sweep_table(&FLOWS_IPV4, visit::<Ipv4>, Round { now_ns, half_open: 0 });
-        sweep_table(&FLOWS_IPV6, visit::<Ipv6>, Round { now_ns, half_open: 0 });
+    0
+}
+
+#[inline(always)]
+fn go_through(from: u32, all: bool, now_ns: u64) {
+    let mut step = 0;
+    while step < request::SPAN {
+        let index = u64::from(from + step);
+        sweep_bucket_ipv4(index, IN_HALF_OPEN, now_ns);
+        sweep_bucket_ipv6(index, IN_HALF_OPEN, now_ns);
+        if all {
+            sweep_bucket_ipv4(index, 0, now_ns);
+            sweep_bucket_ipv6(index, 0, now_ns);
+        }
+        step += 1;
     }
 }
+
+const IN_HALF_OPEN: u64 = 1;
+
+/// Goes through the places of a bucket, if there is one with this index.
+#[inline(always)]
+fn sweep_bucket<A: Address, B>(
+    table: &FlowTable<A, B>,
+    index: u64,
+    is_half_open: u64,
+    now_ns: u64,
+    sweep_place: extern "C" fn(u64, u64, u64, u64) -> u64,
+) {
+    let Some(bucket) = table.bucket(index as u32) else {
+        return;
+    };
+    let mut place = 1;
+    while place < PLACES {
+        if table::is_taken(bucket.word(place)) {
+            sweep_place(index, u64::from(place), is_half_open, now_ns);
+        }
+        place += 1;
+    }
+}
+
+/// Judges the entry in a place, and frees it if its time has come.
+#[inline(always)]
+fn sweep_place<A: Address, B>(table: &FlowTable<A, B>, index: u64, place: u64, is_half_open: bool, now_ns: u64)
+where
+    Kernel: Family<A>,
+{
+    let host = Kernel::Sweep;
+    let (Some(bucket), Some(limits)) = (table.bucket(index as u32), host.limits()) else {
+        return;
+    };
+    let place = place as u32 & (PLACES - 1);
+    let Some((key, flow)) = table.entry(index as u32, place) else {
+        return;
+    };
+    let kind = if is_half_open { <Kernel as Family<A>>::HALF_OPEN } else { <Kernel as Family<A>>::FLOWS };
+    if sweep_entry(&host, kind, &key, flow, now_ns, limits) {
+        // Its tag as it is now that nobody else may take it out: when it was first looked at another one may have lain here.
+        table::release(&bucket, place, bucket.word(place));
+    }
+}
+
+macro_rules! global_functions {
+    ($flows:ident, $half_open:ident, $bucket:ident, $place:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $bucket(index: u64, is_half_open: u64, now_ns: u64) -> u64 {
+            if is_half_open == IN_HALF_OPEN {
+                sweep_bucket(&$half_open, index, is_half_open, now_ns, $place);
+            } else {
+                sweep_bucket(&$flows, index, is_half_open, now_ns, $place);
+            }
+            0
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $place(index: u64, place: u64, is_half_open: u64, now_ns: u64) -> u64 {
+            if is_half_open == IN_HALF_OPEN {
+                sweep_place(&$half_open, index, place, true, now_ns);
+            } else {
+                sweep_place(&$flows, index, place, false, now_ns);
+            }
+            0
+        }
+    };
+}
+
+global_functions!(FLOWS4, HALF_OPEN4, sweep_bucket_ipv4, sweep_place_ipv4);
+global_functions!(FLOWS6, HALF_OPEN6, sweep_bucket_ipv6, sweep_place_ipv6);
 
 /// Ends one flow; `gone` lies within the frame, as a whole.
 #[inline(always)]
@@ -63,47 +144,70 @@ where
     // SAFETY: the caller's frame is long enough; packet access need not be aligned.
     let Gone { word, last_seen_ns, key } = unsafe { gone.read_unaligned() };
     let host = Kernel::Sweep;
-    let settled = Family::<A>::flows(&host).find(&key);
-    if let Some(flow) = settled.or_else(|| Family::<A>::half_open(&host).find(&key)) {
+    let settled = Family::<A>::flows(&host).find(&key).found();
+    if let Some(flow) = settled.or_else(|| Family::<A>::half_open(&host).find(&key).found()) {
         sweep::end_without_socket(&host, &key, &flow, Found { word: Word(word), last_seen_ns }, now_ns);
     }
 }
 
-type Visit<A> = extern "C" fn(*mut c_void, *const FlowKey<A>, *mut FlowBytes, *mut Round) -> i64;
-
+/// Takes in one flow; `adopted` lies within the frame, as a whole.
 #[inline(always)]
-fn sweep_table<A>(table: &'static HashMap<FlowKey<A>, FlowBytes>, visit: Visit<A>, mut round: Round) {
-    // SAFETY: the callback has the signature that the helper asks for, and the round outlives the call.
-    unsafe {
-        bpf_for_each_map_elem(ptr::from_ref(table).cast_mut().cast(), visit as *mut c_void, (&raw mut round).cast(), 0);
+fn adopt<A>(adopted: *const Adopted<A>, take_in: extern "C" fn() -> u64) -> u32 {
+    let Some(room) = ADOPTING.get_ptr_mut(0) else {
+        return request::NO_ROOM;
+    };
+    let (room, adopted) = (room.cast::<u32>(), adopted.cast::<u32>());
+    let mut i = 0;
+    while i < size_of::<Adopted<A>>() / 4 {
+        // SAFETY: the caller's frame is long enough, and so is the room, which is this CPU's own. Word by word and
+        // volatile, so that the compiler does not call for a copy.
+        unsafe { room.add(i).write_volatile(adopted.add(i).read_unaligned()) };
+        i += 1;
     }
+    take_in() as u32
 }
 
-extern "C" fn visit<A: Address>(
-    _map: *mut c_void,
-    key: *const FlowKey<A>,
-    entry: *mut FlowBytes,
-    round: *mut Round,
-) -> i64
+/// Takes in the flow that lies in [`ADOPTING`]. What its packets have brought here meanwhile stays as it is.
+#[inline(always)]
+fn take_in<A: Address>() -> u32
 where
     Kernel: Family<A>,
 {
-    const GO_ON: i64 = 0;
-    let Some(layout) = LAYOUT.get(0) else {
-        return GO_ON;
+    let Some(room) = ADOPTING.get_ptr(0) else {
+        return request::NO_ROOM;
     };
-    let layout: &Layout = layout;
-    // SAFETY: the kernel hands over an entry of the table and the round of the caller.
-    let (key, flow, round) = unsafe { (&*key, &*entry.cast::<Flow>(), &*round) };
-    let host = Kernel::Sweep;
-    let half_open = round.half_open != 0;
-    let kind: TableKind = if half_open { <Kernel as Family<A>>::HALF_OPEN } else { <Kernel as Family<A>>::FLOWS };
-    if sweep_entry(&host, kind, key, flow, round.now_ns, &layout.limits) {
-        if half_open {
-            Family::<A>::half_open(&host).remove(key);
-        } else {
-            Family::<A>::flows(&host).remove(key);
-        }
+    // SAFETY: this CPU's own, filled just now; any bytes are a flow and a key.
+    let Adopted { flow, key } = unsafe { &*room.cast::<Adopted<A>>() };
+    let host = Kernel::Packets;
+    let (settled, half_open) = (Family::<A>::flows(&host), Family::<A>::half_open(&host));
+    let is_settled = flow.word.load().is_settled();
+    let is_known = |is_settled: bool| {
+        let found = if is_settled { settled.find(key) } else { half_open.find(key) };
+        !matches!(found, Looked::Absent)
+    };
+    if is_known(!is_settled) {
+        return request::KNOWN_ALREADY;
     }
-    GO_ON
+    match if is_settled { settled.insert(key, flow) } else { half_open.insert(key, flow) } {
+        Ok(()) => {}
+        Err(Refusal::Exists | Refusal::Busy) => return request::KNOWN_ALREADY,
+        Err(Refusal::Full) => return request::NO_ROOM,
+    }
+    // Or in this very moment. Of the two, lookups find the settled one.
+    if is_known(!is_settled) {
+        half_open.remove(key);
+    }
+    request::ADOPTED
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_in_ipv4() -> u64 {
+    u64::from(take_in::<Ipv4>())
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_in_ipv6() -> u64 {
+    u64::from(take_in::<Ipv6>())
 }

@@ -23,7 +23,9 @@ pub fn everything(workspace: &Workspace, release: bool) -> Result<PathBuf> {
 
 pub fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     let arch = bpf_target_arch(std::env::consts::ARCH);
-    let flags = [&format!("--cfg=bpf_target_arch=\"{arch}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f");
+    // The third version of the instructions (Linux 5.1): 32-bit arithmetic, and exchanges of 32 bits (5.12).
+    let arch = format!("--cfg=bpf_target_arch=\"{arch}\"");
+    let flags = [&arch, "-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f");
     let mut command = Command::new(toolchain.cargo());
     command
         .args(["build", "--release", "--package", "tcp-observer-ebpf"])

@@ -25,6 +25,8 @@ pub enum Proof {
     Twin,
     /// Laws of the state machine over scripts at random; the amount is of scripts for each
     Laws,
+    /// The flow table's protocol in all interleavings of two threads; the amount is of preemptions
+    Interleavings,
     /// Each fuzz target; the amount is of seconds
     Fuzz,
     /// Two CPUs on the same flows; the amount is of rounds
@@ -72,6 +74,7 @@ impl Proof {
             Self::Oracle => Form::Test { package: "integration-tests", test: "oracle", amount: 50_000 },
             Self::Twin => Form::Test { package: "integration-tests", test: "twin", amount: 10_000 },
             Self::Laws => Form::Test { package: "proofs", test: "laws", amount: 100_000 },
+            Self::Interleavings => Form::Test { package: "proofs", test: "table", amount: 3 },
             Self::Fuzz => Form::Fuzz { seconds: 600 },
             Self::Races => Form::Test { package: "integration-tests", test: "races", amount: 200 },
             Self::Soak => Form::Test { package: "integration-tests", test: "soak", amount: 600 },

@@ -12,7 +12,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData},
     programs::Program,
 };
-use integration_tests::{object, pair::Family};
+use integration_tests::{object, pair::Family, tables::FlowTable};
 use proofs::races::{CLIENT_PORT, FIRST_EPHEMERAL, FlowState, Outcome, SERVER_PORT};
 use tcp_observer::{
     kernel::{
@@ -23,9 +23,8 @@ use tcp_observer::{
 };
 use tcp_observer_common::{
     abi::{LAYOUT_HASH, Layout, Ports, map, request},
-    conn::Flow,
     counters::{Counters, PORT_SLOTS},
-    flow::{FlowKey4, FlowKey6},
+    flow::{FlowKey, Ipv4, Ipv6},
     limits::Limits,
 };
 
@@ -42,11 +41,10 @@ pub struct Arena {
 impl Arena {
     #[track_caller]
     pub fn load() -> Self {
+        let geometry = load::geometry(CAPACITY, CAPACITY);
         let mut loader = EbpfLoader::new();
-        for table in [map::FLOWS_IPV4, map::FLOWS_IPV6, map::HALF_OPEN_IPV4, map::HALF_OPEN_IPV6] {
-            loader.map_max_entries(table, CAPACITY);
-        }
-        let mut arena = Self { ebpf: loader.load(&object::bytes()).expect("the object loads") };
+        let loaded = load::with_geometry(&mut loader, &geometry).load(&object::bytes());
+        let mut arena = Self { ebpf: loaded.expect("the object loads") };
         let mut slots = [0; PORT_SLOTS];
         slots[0] = u64::from(SERVER_PORT);
         let ports = Ports { slots, first_ephemeral: FIRST_EPHEMERAL.into() };
@@ -93,10 +91,12 @@ impl Arena {
     /// Forgets all flows.
     #[track_caller]
     pub fn clear(&self) {
-        self.clear_table::<FlowKey4>(map::FLOWS_IPV4);
-        self.clear_table::<FlowKey4>(map::HALF_OPEN_IPV4);
-        self.clear_table::<FlowKey6>(map::FLOWS_IPV6);
-        self.clear_table::<FlowKey6>(map::HALF_OPEN_IPV6);
+        for name in [map::FLOWS_IPV4, map::HALF_OPEN_IPV4] {
+            self.flows::<Ipv4>(name).clear();
+        }
+        for name in [map::FLOWS_IPV6, map::HALF_OPEN_IPV6] {
+            self.flows::<Ipv6>(name).clear();
+        }
     }
 
     /// What is left of each tuple, by its number: its client's port beyond the first one's.
@@ -104,10 +104,10 @@ impl Arena {
     pub fn outcomes(&self) -> BTreeMap<u16, (Outcome, Option<u64>)> {
         let mut flows: BTreeMap<u16, Vec<(FlowState, Option<u64>)>> = BTreeMap::new();
         for (name, is_settled) in [(map::FLOWS_IPV4, true), (map::HALF_OPEN_IPV4, false)] {
-            self.add::<FlowKey4>(&mut flows, name, is_settled);
+            self.add::<Ipv4>(&mut flows, name, is_settled);
         }
         for (name, is_settled) in [(map::FLOWS_IPV6, true), (map::HALF_OPEN_IPV6, false)] {
-            self.add::<FlowKey6>(&mut flows, name, is_settled);
+            self.add::<Ipv6>(&mut flows, name, is_settled);
         }
         let outcome = |flows: Vec<(FlowState, Option<u64>)>| {
             let apart_ns = flows.iter().find_map(|(_, apart_ns)| *apart_ns);
@@ -116,21 +116,24 @@ impl Arena {
         flows.into_iter().map(|(number, flows)| (number, outcome(flows))).collect()
     }
 
-    fn add<K: Plain + Key>(
-        &self,
-        flows: &mut BTreeMap<u16, Vec<(FlowState, Option<u64>)>>,
-        name: &str,
-        is_settled: bool,
-    ) {
-        let add = |key: &K, flow: &Flow| {
+    fn add<A: Copy + Eq>(&self, flows: &mut BTreeMap<u16, Vec<(FlowState, Option<u64>)>>, name: &str, is_settled: bool)
+    where
+        FlowKey<A>: Key,
+    {
+        for (key, flow) in self.flows::<A>(name).entries() {
             use tcp_observer_common::flow::Side::{High, Low};
             let ports = [Low, High].map(|side| key.endpoint(side).1);
             let port = ports.into_iter().find(|&port| port != SERVER_PORT).expect("one end is the client");
             let seen = [&flow.low, &flow.high].map(|half| half.last_seen_ns.get());
             let apart_ns = (!seen.contains(&0)).then(|| seen[0].abs_diff(seen[1]));
-            flows.entry(port - CLIENT_PORT).or_default().push((FlowState::of(is_settled, flow), apart_ns));
-        };
-        self.table::<K, Flow>(name).for_each(add).expect("a table can be read");
+            flows.entry(port - CLIENT_PORT).or_default().push((FlowState::of(is_settled, &flow), apart_ns));
+        }
+    }
+
+    /// A table of flows.
+    #[track_caller]
+    pub fn flows<A: Copy + Eq>(&self, name: &str) -> FlowTable<A> {
+        FlowTable::new(name, self.map(name))
     }
 
     /// All CPUs' counters, of packets and of the sweep.
@@ -157,13 +160,6 @@ impl Arena {
     fn table<K: Plain, V: Plain>(&self, name: &str) -> Table<OwnedFd, K, V> {
         let fd = self.map(name).fd().as_fd().try_clone_to_owned().expect("a descriptor can be had twice");
         Table::new(fd, name, size_of::<K>() as u32, size_of::<V>() as u32).expect("the types fit")
-    }
-
-    fn clear_table<K: Plain + Copy>(&self, name: &str) {
-        let table = self.table::<K, Flow>(name);
-        let mut keys = Vec::new();
-        table.for_each(|key, _| keys.push(*key)).expect("a table can be read");
-        keys.iter().for_each(|key| assert!(table.delete(key).expect("an entry can be removed")));
     }
 
     fn set<V: Pod>(&mut self, name: &str, value: V) {

@@ -1,27 +1,19 @@
 //! The kernel's half of the twins: the programs, loaded but attached nowhere, with an injected clock.
 
-use std::{
-    fmt::Debug,
-    mem,
-    net::IpAddr,
-    os::fd::{AsFd, BorrowedFd},
-};
+use std::{fmt::Debug, mem, net::IpAddr};
 
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun, TestRunOptions,
     maps::{Array, HashMap, Map, PerCpuArray},
     programs::{Program, SchedClassifier, Xdp},
 };
-use integration_tests::{asm::NEXT, object};
-use tcp_observer::kernel::{
-    bpf::{Plain, Table},
-    load,
-};
+use integration_tests::{asm::NEXT, object, tables::FlowTable};
+use tcp_observer::kernel::load;
 use tcp_observer_common::{
     abi::{CLOCK_INJECTED, KEEPS_ALL, LAYOUT_HASH, Layout, Ports, map, program, request},
     conn::Flow,
     counters::{Counters, PORT_SLOTS},
-    flow::{FlowKey4, FlowKey6},
+    flow::{FlowKey, Ipv4, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
     wire::Link,
@@ -34,7 +26,6 @@ use crate::{
 };
 
 /// The shared types as the words that they are made of, since maps take plain data only.
-type FlowWords = [u64; size_of::<Flow>() / 8];
 type CounterWords = [u64; size_of::<Counters>() / 8];
 type HistogramWords = [u64; size_of::<Histogram>() / 8];
 type PortsWords = [u64; size_of::<Ports>() / 8];
@@ -55,10 +46,8 @@ impl Kernel {
         let (injected, keeps_all) = (1_u8, u8::from(keeps_all));
         let mut loader = EbpfLoader::new();
         loader.override_global(CLOCK_INJECTED, &injected, true).override_global(KEEPS_ALL, &keeps_all, true);
-        for table in [map::FLOWS_IPV4, map::FLOWS_IPV6, map::HALF_OPEN_IPV4, map::HALF_OPEN_IPV6] {
-            loader.map_max_entries(table, 4096);
-        }
-        let ebpf = loader.load(&object::bytes()).expect("the object loads");
+        let geometry = load::geometry(4096, 4096);
+        let ebpf = load::with_geometry(&mut loader, &geometry).load(&object::bytes()).expect("the object loads");
         let mut kernel = Self { ebpf };
         let ports = Ports { slots: [0; PORT_SLOTS], first_ephemeral: FIRST_EPHEMERAL };
         // SAFETY: both are as long, and `Ports` is made of u64 only.
@@ -82,10 +71,10 @@ impl Kernel {
     #[track_caller]
     pub fn begin_anew(&mut self, local: &[IpAddr]) {
         for table in [map::FLOWS_IPV4, map::HALF_OPEN_IPV4] {
-            self.clear::<[u8; 12], FlowWords>(table);
+            self.table::<Ipv4>(table).clear();
         }
         for table in [map::FLOWS_IPV6, map::HALF_OPEN_IPV6] {
-            self.clear::<[u8; 36], FlowWords>(table);
+            self.table::<Ipv6>(table).clear();
         }
         self.clear::<[u8; 4], u8>(map::LOCAL_IPV4);
         self.clear::<[u8; 16], u8>(map::LOCAL_IPV6);
@@ -138,14 +127,10 @@ impl Kernel {
     pub fn state(&self) -> State {
         let mut flows = std::collections::BTreeMap::new();
         for name in [map::FLOWS_IPV4, map::HALF_OPEN_IPV4] {
-            // SAFETY: a key is 12 bytes, of which any are one.
-            let key = |bytes: [u8; 12]| unsafe { mem::transmute::<[u8; 12], FlowKey4>(bytes) };
-            flows.extend(self.entries(name, key));
+            flows.extend(self.entries::<Ipv4>(name));
         }
         for name in [map::FLOWS_IPV6, map::HALF_OPEN_IPV6] {
-            // SAFETY: a key is 36 bytes, of which any are one.
-            let key = |bytes: [u8; 36]| unsafe { mem::transmute::<[u8; 36], FlowKey6>(bytes) };
-            flows.extend(self.entries(name, key));
+            flows.extend(self.entries::<Ipv6>(name));
         }
         let histograms = self.per_cpu::<HistogramWords>(map::HANDSHAKES, HISTOGRAMS).into_iter().map(|cpus| {
             let mut sum = Histogram::default();
@@ -187,14 +172,9 @@ impl Kernel {
         keys.iter().for_each(|key| table.remove(key).expect("what was there can be removed"));
     }
 
-    fn entries<K: Pod, N: Debug>(&self, name: &str, key: impl Fn(K) -> N) -> Vec<(String, String)> {
-        let table = HashMap::<_, K, FlowWords>::try_from(self.ebpf.map(name).unwrap()).unwrap();
-        let entry = |(bytes, words): (K, FlowWords)| {
-            // SAFETY: a flow is these words, of which any are one.
-            let flow = unsafe { mem::transmute::<FlowWords, Flow>(words) };
-            (State::key(name, &key(bytes)), State::flow(&flow))
-        };
-        table.iter().map(|pair| entry(pair.expect("the table can be read"))).collect()
+    fn entries<A: Copy + Eq + Debug>(&self, name: &str) -> Vec<(String, String)> {
+        let entries = self.table::<A>(name).entries();
+        entries.into_iter().map(|(key, flow)| (State::key(name, &key), State::flow(&flow))).collect()
     }
 
     fn per_cpu<V: Pod>(&self, name: &str, count: u32) -> Vec<Vec<V>> {
@@ -261,19 +241,17 @@ impl Observer for Kernel {
     fn flows(&self) -> Vec<(AnyKey, Flow)> {
         let mut flows = Vec::new();
         for name in [map::FLOWS_IPV4, map::HALF_OPEN_IPV4] {
-            let each = |key: &FlowKey4, flow: &Flow| flows.push((AnyKey::V4(*key), flow.clone()));
-            self.table::<FlowKey4>(name).for_each(each).expect("a table can be read");
+            flows.extend(self.table::<Ipv4>(name).entries().into_iter().map(|(key, flow)| (AnyKey::V4(key), flow)));
         }
         for name in [map::FLOWS_IPV6, map::HALF_OPEN_IPV6] {
-            let each = |key: &FlowKey6, flow: &Flow| flows.push((AnyKey::V6(*key), flow.clone()));
-            self.table::<FlowKey6>(name).for_each(each).expect("a table can be read");
+            flows.extend(self.table::<Ipv6>(name).entries().into_iter().map(|(key, flow)| (AnyKey::V6(key), flow)));
         }
         flows
     }
 
     fn find(&self, key: &AnyKey) -> Option<Flow> {
-        fn first<K: Plain>(kernel: &Kernel, names: [&str; 2], key: &K) -> Option<Flow> {
-            names.into_iter().find_map(|name| kernel.table::<K>(name).lookup(key).expect("a table can be read"))
+        fn first<A: Copy + Eq>(kernel: &Kernel, names: [&str; 2], key: &FlowKey<A>) -> Option<Flow> {
+            names.into_iter().find_map(|name| kernel.table::<A>(name).find(key))
         }
         match key {
             AnyKey::V4(key) => first(self, [map::FLOWS_IPV4, map::HALF_OPEN_IPV4], key),
@@ -309,9 +287,8 @@ impl Kernel {
     }
 
     #[track_caller]
-    fn table<K: Plain>(&self, name: &str) -> Table<BorrowedFd<'_>, K, Flow> {
-        let Some(Map::HashMap(data)) = self.ebpf.map(name) else { panic!("`{name}` is no table") };
-        let (key_bytes, value_bytes) = (size_of::<K>() as u32, size_of::<Flow>() as u32);
-        Table::new(data.fd().as_fd(), name, key_bytes, value_bytes).expect("the types fit")
+    fn table<A: Copy + Eq>(&self, name: &str) -> FlowTable<A> {
+        let Some(Map::Array(data)) = self.ebpf.map(name) else { panic!("`{name}` is no table") };
+        FlowTable::new(name, data)
     }
 }

@@ -2,7 +2,7 @@
 
 use tcp_observer_common::{
     conn::Note,
-    counters::{Counters, Skip, place},
+    counters::{Counters, Eviction, Skip, TableKind, place},
 };
 
 use super::{Act, Allowed, Outcome, Scenario, Tally, allowed, serial};
@@ -14,6 +14,8 @@ pub struct Judge {
     allowed: Allowed,
     /// The same without some segments of the lanes, which were `contended`.
     without: Allowed,
+    /// The same where the sweep took out what a SYN had just replaced.
+    swept: Allowed,
 }
 
 /// What a result is.
@@ -28,6 +30,9 @@ pub enum Verdict {
     NotedLate,
     /// A segment is missing from the half of a flow that moved; all that it decided is there.
     LostInMove,
+    /// The flow that a SYN replaced was over, and the sweep took it out after the new one was there: it has left as
+    /// `closed`.
+    LeftToSweep,
     /// Counts and numbers of a direction that was on two CPUs at once.
     SharedDirection,
     /// Nothing that is written down.
@@ -35,8 +40,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub const ALL: [Self; 6] =
-        [Self::Serial, Self::Contended, Self::NotedLate, Self::LostInMove, Self::SharedDirection, Self::Wrong];
+    pub const ALL: [Self; 7] = [
+        Self::Serial,
+        Self::Contended,
+        Self::NotedLate,
+        Self::LostInMove,
+        Self::LeftToSweep,
+        Self::SharedDirection,
+        Self::Wrong,
+    ];
 }
 
 impl Judge {
@@ -48,7 +60,14 @@ impl Judge {
             }
         }
         let Scenario { moves, shares_direction, .. } = *scenario;
-        Self { moves, shares_direction, allowed: allowed(scenario), without }
+        let allowed = allowed(scenario);
+        let mut swept = Allowed::new();
+        if scenario.lanes.iter().flatten().any(|act| *act == Act::Sweep) {
+            for (outcome, tallies) in &allowed {
+                swept.entry(outcome.clone()).or_default().extend(tallies.iter().filter_map(left_to_sweep));
+            }
+        }
+        Self { moves, shares_direction, allowed, without, swept }
     }
 
     /// How many outcomes the serial orders have.
@@ -59,7 +78,12 @@ impl Judge {
     /// All that an outcome can be, the best first, and what is counted if it is that.
     pub fn readings(&self, outcome: &Outcome) -> Vec<(Verdict, Vec<&Tally>)> {
         let mut readings = Vec::new();
-        for (verdict, known) in [(Verdict::Serial, &self.allowed), (Verdict::Contended, &self.without)] {
+        let known = [
+            (Verdict::Serial, &self.allowed),
+            (Verdict::Contended, &self.without),
+            (Verdict::LeftToSweep, &self.swept),
+        ];
+        for (verdict, known) in known {
             if let Some(tallies) = known.get(outcome) {
                 readings.push((verdict, tallies.iter().collect()));
             }
@@ -80,7 +104,7 @@ impl Judge {
     /// The verdict on an outcome together with what was counted.
     pub fn of(&self, outcome: &Outcome, tally: &Tally) -> Verdict {
         let fits = |verdict: Verdict, expected: &Tally| match verdict {
-            Verdict::Serial | Verdict::Contended | Verdict::NotedLate => expected == tally,
+            Verdict::Serial | Verdict::Contended | Verdict::NotedLate | Verdict::LeftToSweep => expected == tally,
             Verdict::LostInMove => differs_in_notes_only(expected, tally),
             Verdict::SharedDirection => segments(expected) == segments(tally),
             Verdict::Wrong => false,
@@ -136,6 +160,16 @@ fn fewer(scenario: &Scenario) -> Vec<([Vec<Act>; 2], u64)> {
         }
     }
     all
+}
+
+/// A tally with one flow that was `reused` counted as `closed`, if there is one.
+fn left_to_sweep(tally: &Tally) -> Option<Tally> {
+    let [reused, closed] =
+        [Eviction::Reused, Eviction::Closed].map(|reason| place::evictions(TableKind::FlowsIpv4, reason));
+    let mut tally = tally.clone();
+    tally.0[reused] = tally.0[reused].checked_sub(1)?;
+    tally.0[closed] += 1;
+    Some(tally)
 }
 
 fn contended(tally: &Tally, segments: u64) -> Tally {

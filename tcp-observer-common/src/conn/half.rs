@@ -60,29 +60,11 @@ fn completeness(segment: &Segment) -> u8 {
     seen | if flags.has(Flags::RST) { RST } else { 0 }
 }
 
-/// One direction of a flow. First what every segment touches, then what only the unusual ones do.
+/// One direction of a flow. First what only unusual segments touch, then what every one does, so that in a table the
+/// latter lies in a cache line of its own (see [`crate::table`]).
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub struct Half {
-    /// When its last segment was seen, in nanoseconds of the observer's clock (coarse in the steady state).
-    pub last_seen_ns: Cell<u64>,
-    /// TCP payload, retransmissions included.
-    pub payload_bytes: Cell<u64>,
-    /// Segments as the wire carries them.
-    pub packets: Cell<u64>,
-    /// The number after the highest one sent, SND.NXT as far as it was seen. After a FIN: the number after the FIN.
-    pub next_seq: Cell<SeqNum>,
-    /// The highest acknowledgement number sent.
-    pub acked: Cell<SeqNum>,
-    /// The hook that owns this direction: interface index × 2, plus one for egress.
-    pub tap: Cell<u32>,
-    /// The largest window advertised, unscaled as the header has it.
-    pub max_window: Cell<u16>,
-    /// The [letters](super::Letter) of the history that this direction has, by their bits.
-    pub letters: Cell<u8>,
-    /// Wireshark's completeness of this direction, [`completeness`]; above it [`WINDOW_IS_ZERO`] and [`PROBING`].
-    pub seen: Cell<u8>,
-
     /// The initial sequence number; for a flow picked up mid-stream the first number seen.
     pub isn: Cell<SeqNum>,
     /// Where the last gap ended: until the peer has acknowledged this number, data before it may be new.
@@ -113,9 +95,28 @@ pub struct Half {
     pub window_shift: Cell<u8>,
     /// The options that its SYN carried, as [`Options::present`] has them; above them [`ASKS_ECN`] and what follows it.
     pub options: Cell<u8>,
+
+    /// When its last segment was seen, in nanoseconds of the observer's clock (coarse in the steady state).
+    pub last_seen_ns: Cell<u64>,
+    /// TCP payload, retransmissions included.
+    pub payload_bytes: Cell<u64>,
+    /// Segments as the wire carries them.
+    pub packets: Cell<u64>,
+    /// The number after the highest one sent, SND.NXT as far as it was seen. After a FIN: the number after the FIN.
+    pub next_seq: Cell<SeqNum>,
+    /// The highest acknowledgement number sent.
+    pub acked: Cell<SeqNum>,
+    /// The hook that owns this direction: interface index × 2, plus one for egress.
+    pub tap: Cell<u32>,
+    /// The largest window advertised, unscaled as the header has it.
+    pub max_window: Cell<u16>,
+    /// The [letters](super::Letter) of the history that this direction has, by their bits.
+    pub letters: Cell<u8>,
+    /// Wireshark's completeness of this direction, [`completeness`]; above it [`WINDOW_IS_ZERO`] and [`PROBING`].
+    pub seen: Cell<u8>,
 }
 
-const _: () = assert!(size_of::<Half>() == 80);
+const _: () = assert!(size_of::<Half>() == 80 && core::mem::offset_of!(Half, last_seen_ns) == 40);
 
 impl Half {
     /// Forgets everything.

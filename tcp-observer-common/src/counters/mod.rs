@@ -67,6 +67,8 @@ labelled! {
         Unconfirmed = "unconfirmed",
         /// A new incarnation of the same tuple took its place.
         Reused = "reused",
+        /// Half open still, and older than one that wanted its room.
+        Replaced = "replaced",
     }
 }
 

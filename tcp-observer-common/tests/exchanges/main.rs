@@ -16,6 +16,7 @@ mod opening;
 mod pick_up;
 mod repeats;
 mod resets;
+mod room;
 mod shortest_path;
 mod silence;
 mod support;

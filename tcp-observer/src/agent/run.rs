@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    os::fd::AsFd,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -160,7 +161,7 @@ impl Agent<'_> {
         self.note_attachments()?;
         self.programs.lock().unwrap_or_else(PoisonError::into_inner).announce(pin_dir)?;
         let source = Arc::new(PinnedMaps::open(pin_dir)?);
-        self.adopt(&source, inventory).await;
+        self.adopt(inventory).await;
         let _sweeper = Sweeper::start(sweep, Arc::clone(&source))?;
         let _self_check = self.options.self_check.map(|every| self.check_itself(every, &source)).transpose()?;
         self.report(listener.local_addr().unwrap_or(self.options.listen));
@@ -172,7 +173,7 @@ impl Agent<'_> {
             // An error is as good: whoever held the other end is gone.
             let _ = stopped.await;
         }));
-        let outcome = self.follow(netlink, &mut local, &source, signals).await;
+        let outcome = self.follow(netlink, &mut local, signals).await;
         drop(stop);
         server.await.context("the web server failed")?;
         outcome
@@ -183,7 +184,6 @@ impl Agent<'_> {
         &mut self,
         netlink: &mut Netlink,
         local: &mut LocalAddresses,
-        maps: &Arc<PinnedMaps>,
         signals: &mut Signals,
     ) -> anyhow::Result<()> {
         let mut recheck = interval(RECHECK);
@@ -212,7 +212,7 @@ impl Agent<'_> {
             // What is then done for an interface is done once, however long it takes.
             let took = begun.elapsed();
             match inventory {
-                Ok(inventory) => self.update(inventory, netlink, local, maps).await?,
+                Ok(inventory) => self.update(inventory, netlink, local).await?,
                 // Read while it was changing, most likely: the next change or the recheck asks again.
                 Err(error) => tracing::debug!("{error:#}"),
             }
@@ -226,7 +226,6 @@ impl Agent<'_> {
         mut inventory: Inventory,
         netlink: &Netlink,
         local: &mut LocalAddresses,
-        maps: &Arc<PinnedMaps>,
     ) -> anyhow::Result<()> {
         let mut has_new_address = keep(local, &inventory);
         let changed = self.observed.follow(&inventory);
@@ -241,16 +240,16 @@ impl Agent<'_> {
         }
         self.note_sight(&inventory);
         if changed || has_new_address {
-            self.adopt(maps, &inventory).await;
+            self.adopt(&inventory).await;
         }
         Ok(())
     }
 
     /// Takes in the connections that were there before. Without them the agent is as good for all that begin later.
-    async fn adopt(&self, maps: &Arc<PinnedMaps>, inventory: &Inventory) {
+    async fn adopt(&self, inventory: &Inventory) {
         let sight = self.note_sight(inventory);
-        let maps = Arc::clone(maps);
-        let adopted = tokio::task::spawn_blocking(move || adopt::adopt(&maps, &sight));
+        let sweep = self.programs.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+        let adopted = tokio::task::spawn_blocking(move || adopt::adopt(sweep?.as_fd(), &sight));
         match adopted.await {
             Ok(Ok(0)) => {}
             Ok(Ok(count)) => tracing::info!("adopted {count} connections that were there before"),

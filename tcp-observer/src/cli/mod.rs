@@ -34,6 +34,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one value for the whole process")]
 pub enum Command {
     /// Run the agent: attach to interfaces, keep the tables, serve metrics
     Run(RunArgs),

@@ -4,18 +4,17 @@
 //! Only connections whose packets pass an observed interface ([`Sight`]) are taken. Where another one carries them
 //! (policy routing), they wait for their next data.
 
-use std::{collections::HashMap, hash::Hash, net::IpAddr};
+use std::{collections::HashMap, hash::Hash, net::IpAddr, os::fd::BorrowedFd};
 
 use anyhow::Context;
 use tcp_observer_common::{
+    abi::{Adopted, request},
     conn::{Flow, Role, Sockets, State, adopted, guessed_role},
     flow::{Address, FlowKey, Side, ipv4_word, ipv6_words},
 };
 
 use super::{
-    bpf::Plain,
-    clock,
-    maps::{PinnedMap, PinnedMaps},
+    bpf, clock,
     sight::Sight,
     sockets::{self, Listening, Socket, TimerKind},
 };
@@ -23,8 +22,8 @@ use super::{
 /// Adopts what there is; how many flows that are.
 ///
 /// # Errors
-/// When the kernel shows no sockets, or a table cannot be written for another reason than being full.
-pub fn adopt(maps: &PinnedMaps, sight: &Sight) -> anyhow::Result<usize> {
+/// When the kernel shows no sockets, or the sweep program cannot be run.
+pub fn adopt(sweep: BorrowedFd<'_>, sight: &Sight) -> anyhow::Result<usize> {
     let listening: Listening = sockets::listeners()?.iter().collect();
     let mut ipv4 = HashMap::new();
     let mut ipv6 = HashMap::new();
@@ -41,8 +40,8 @@ pub fn adopt(maps: &PinnedMaps, sight: &Sight) -> anyhow::Result<usize> {
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {}
         }
     }
-    let count = insert(&ipv4, &listening, &maps.flows_ipv4, &maps.half_open_ipv4)?;
-    Ok(count + insert(&ipv6, &listening, &maps.flows_ipv6, &maps.half_open_ipv6)?)
+    let count = insert(sweep, &ipv4, &listening, request::ADOPT_IPV4)?;
+    Ok(count + insert(sweep, &ipv6, &listening, request::ADOPT_IPV6)?)
 }
 
 /// The sockets of one flow by the sides of its key: two where both ends are local.
@@ -58,38 +57,23 @@ fn note<A: Address + Hash>(
     flows.entry(key).or_default()[side as usize] = Some(*socket);
 }
 
-fn insert<A>(
+fn insert<A: Copy>(
+    sweep: BorrowedFd<'_>,
     flows: &HashMap<FlowKey<A>, Ends>,
     listening: &Listening,
-    settled: &PinnedMap<FlowKey<A>, Flow>,
-    half_open: &PinnedMap<FlowKey<A>, Flow>,
-) -> anyhow::Result<usize>
-where
-    FlowKey<A>: Plain,
-{
+    kind: u8,
+) -> anyhow::Result<usize> {
     let mut count = 0;
     for (key, ends) in flows {
         let Some(flow) = flow_of(ends, listening) else { continue };
-        let table = if flow.word.load().is_settled() { settled } else { half_open };
-        // Its packets may have brought it here meanwhile.
-        let other = if flow.word.load().is_settled() { half_open } else { settled };
-        if other.table.lookup(key).context("cannot read a table of flows")?.is_some() {
-            continue;
-        }
-        match table.table.insert(key, &flow) {
-            Ok(true) => {
-                count += 1;
-                // Or in this very moment. Of the two, lookups find the settled one.
-                if other.table.lookup(key).context("cannot read a table of flows")?.is_some() {
-                    half_open.table.delete(key).context("cannot write a table of flows")?;
-                }
-            }
-            Ok(false) => {}
-            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {
+        let frame = request::frame(kind, &Adopted { flow, key: *key });
+        match bpf::test_run(sweep, &frame).context("cannot run the sweep program")? {
+            request::ADOPTED => count += 1,
+            request::NO_ROOM => {
                 tracing::warn!("a table is full: not all existing connections are adopted; raise `--max-flows`");
                 break;
             }
-            Err(error) => return Err(error).context("cannot write a table of flows"),
+            _ => {}
         }
     }
     Ok(count)

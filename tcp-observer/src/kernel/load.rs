@@ -6,6 +6,7 @@ use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    ptr,
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -15,9 +16,10 @@ use aya::{
     programs::{Program, ProgramError, ProgramInfo, SchedClassifier, Xdp},
 };
 use tcp_observer_common::{
-    abi::{InterfaceName, LAYOUT_HASH, Layout, Ports, map, program},
+    abi::{GEOMETRY, Geometry, InterfaceName, LAYOUT_HASH, Layout, Ports, map, program},
     counters::PORT_SLOTS,
     limits::Limits,
+    table::{self, SECRETS},
 };
 
 use super::{clock, listeners, maps::PinnedMap, pin, sockets};
@@ -39,13 +41,9 @@ impl Programs {
         if !is_built() {
             bail!("this binary was built without its kernel programs; build it with `cargo xtask build`");
         }
-        let ebpf = EbpfLoader::new()
-            .map_max_entries(map::FLOWS_IPV4, options.max_flows)
-            .map_max_entries(map::FLOWS_IPV6, options.max_flows)
-            .map_max_entries(map::HALF_OPEN_IPV4, options.max_half_open)
-            .map_max_entries(map::HALF_OPEN_IPV6, options.max_half_open)
-            .load(OBJECT)
-            .context("cannot create the kernel maps")?;
+        let geometry = geometry(options.max_flows, options.max_half_open);
+        let ebpf =
+            with_geometry(&mut EbpfLoader::new(), &geometry).load(OBJECT).context("cannot create the kernel maps")?;
         Ok(Self { ebpf })
     }
 
@@ -164,6 +162,32 @@ impl Programs {
             .inspect_err(|error| tracing::debug!("the kernel programs keep no log: {error}"))
             .ok()
     }
+}
+
+/// Tables that so many flows fit into, whose keys are hashed with a secret that was drawn for them.
+pub fn geometry(max_flows: u32, max_half_open: u32) -> Geometry {
+    let mut secrets = [0; SECRETS];
+    secrets.fill_with(random);
+    Geometry {
+        secrets,
+        flows_buckets: table::buckets_for(max_flows),
+        half_open_buckets: table::buckets_for(max_half_open),
+    }
+}
+
+/// A loader that makes the tables so large, and tells the programs.
+pub fn with_geometry<'l, 'g>(loader: &'l mut EbpfLoader<'g>, geometry: &'g Geometry) -> &'l mut EbpfLoader<'g> {
+    loader
+        .override_global(GEOMETRY, geometry_words(geometry), true)
+        .map_max_entries(map::FLOWS_IPV4, geometry.flows_buckets)
+        .map_max_entries(map::FLOWS_IPV6, geometry.flows_buckets)
+        .map_max_entries(map::HALF_OPEN_IPV4, geometry.half_open_buckets)
+        .map_max_entries(map::HALF_OPEN_IPV6, geometry.half_open_buckets)
+}
+
+fn geometry_words(geometry: &Geometry) -> &[u64; size_of::<Geometry>() / 8] {
+    // SAFETY: `repr(C)`, made of integers without padding, and aligned to eight.
+    unsafe { &*ptr::from_ref(geometry).cast() }
 }
 
 /// Whether this binary carries its kernel programs.

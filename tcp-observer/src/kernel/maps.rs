@@ -16,15 +16,15 @@ use aya::{
 };
 use tcp_observer_common::{
     abi::{InterfaceName, LAYOUT_HASH, Layout, Ports, map},
-    conn::Flow,
     counters::Counters,
-    flow::{FlowKey4, FlowKey6},
+    flow::{Ipv4, Ipv6},
     histogram::Histogram,
 };
 
 use super::{
     bpf::{Plain, Table},
     lock,
+    mapped::MappedTable,
 };
 use crate::exit::Failure;
 
@@ -40,10 +40,10 @@ pub struct PinnedMap<K, V> {
 pub struct PinnedMaps {
     /// What the agent said of itself when it started.
     pub layout: Layout,
-    pub(super) flows_ipv4: PinnedMap<FlowKey4, Flow>,
-    pub(super) flows_ipv6: PinnedMap<FlowKey6, Flow>,
-    pub(super) half_open_ipv4: PinnedMap<FlowKey4, Flow>,
-    pub(super) half_open_ipv6: PinnedMap<FlowKey6, Flow>,
+    pub(super) flows_ipv4: MappedTable<Ipv4>,
+    pub(super) flows_ipv6: MappedTable<Ipv6>,
+    pub(super) half_open_ipv4: MappedTable<Ipv4>,
+    pub(super) half_open_ipv6: MappedTable<Ipv6>,
     pub(super) counters: PinnedMap<u32, Counters>,
     pub(super) handshakes: PinnedMap<u32, Histogram>,
     pub(super) ports: PinnedMap<u32, Ports>,
@@ -73,6 +73,17 @@ impl PinnedMaps {
     }
 }
 
+impl PinnedMaps {
+    /// How many buckets the largest table has, and the largest one of half-open flows.
+    pub(super) fn most_buckets(&self) -> u32 {
+        self.flows_ipv4.buckets().max(self.flows_ipv6.buckets()).max(self.most_half_open_buckets())
+    }
+
+    pub(super) fn most_half_open_buckets(&self) -> u32 {
+        self.half_open_ipv4.buckets().max(self.half_open_ipv6.buckets())
+    }
+}
+
 /// A pin directory whose maps are this version's.
 pub(super) struct Pins<'a> {
     pub(super) pin_dir: &'a Path,
@@ -82,10 +93,10 @@ impl Pins<'_> {
     fn open_all(&self, layout: Layout) -> anyhow::Result<PinnedMaps> {
         Ok(PinnedMaps {
             layout,
-            flows_ipv4: self.open(map::FLOWS_IPV4)?,
-            flows_ipv6: self.open(map::FLOWS_IPV6)?,
-            half_open_ipv4: self.open(map::HALF_OPEN_IPV4)?,
-            half_open_ipv6: self.open(map::HALF_OPEN_IPV6)?,
+            flows_ipv4: self.table(map::FLOWS_IPV4)?,
+            flows_ipv6: self.table(map::FLOWS_IPV6)?,
+            half_open_ipv4: self.table(map::HALF_OPEN_IPV4)?,
+            half_open_ipv6: self.table(map::HALF_OPEN_IPV6)?,
             counters: self.open(map::COUNTERS)?,
             handshakes: self.open(map::HANDSHAKES)?,
             ports: self.open(map::PORTS)?,
@@ -96,6 +107,10 @@ impl Pins<'_> {
 
     pub(super) fn open<K: Plain, V: Plain>(&self, name: &str) -> anyhow::Result<PinnedMap<K, V>> {
         PinnedMap::new(name, &self.open_unchecked(name)?)
+    }
+
+    fn table<A>(&self, name: &str) -> anyhow::Result<MappedTable<A>> {
+        MappedTable::new(name, &self.open_unchecked(name)?)
     }
 
     fn open_unchecked(&self, name: &str) -> anyhow::Result<MapData> {

@@ -18,6 +18,7 @@ pub mod listeners;
 pub mod load;
 pub mod local;
 pub mod lock;
+pub mod mapped;
 mod maps;
 pub mod memory;
 pub mod netstat;

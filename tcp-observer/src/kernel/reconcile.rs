@@ -11,7 +11,6 @@ use std::{
     net::SocketAddr,
     ops::Range,
     os::fd::{AsFd, OwnedFd},
-    ptr,
     time::Duration,
 };
 
@@ -23,9 +22,9 @@ use tcp_observer_common::{
 };
 
 use super::{
-    bpf::{self, Plain},
-    clock,
-    maps::{PinnedMap, PinnedMaps},
+    bpf, clock,
+    mapped::MappedTable,
+    maps::PinnedMaps,
     sockets::{self, Listening},
 };
 use crate::snapshot::Key;
@@ -84,12 +83,12 @@ pub fn reconcile(maps: &PinnedMaps, sweep: &OwnedFd, which: Which, looks: &mut L
     let now_ns = clock::monotonic_ns();
     let mut candidates = Vec::new();
     let since_ns = looks.half_open_ns;
-    let mut flows = collect(&maps.half_open_ipv4, request::GONE_IPV4, since_ns..now_ns, &mut candidates)?
-        + collect(&maps.half_open_ipv6, request::GONE_IPV6, since_ns..now_ns, &mut candidates)?;
+    let mut flows = collect(&maps.half_open_ipv4, request::GONE_IPV4, since_ns..now_ns, &mut candidates)
+        + collect(&maps.half_open_ipv6, request::GONE_IPV6, since_ns..now_ns, &mut candidates);
     if which == Which::All {
         let since_ns = looks.settled_ns;
-        flows += collect(&maps.flows_ipv4, request::GONE_IPV4, since_ns..now_ns, &mut candidates)?
-            + collect(&maps.flows_ipv6, request::GONE_IPV6, since_ns..now_ns, &mut candidates)?;
+        flows += collect(&maps.flows_ipv4, request::GONE_IPV4, since_ns..now_ns, &mut candidates)
+            + collect(&maps.flows_ipv6, request::GONE_IPV6, since_ns..now_ns, &mut candidates);
     }
     let gone = close_gone(sweep, &candidates, flows)?;
     looks.half_open_ns = now_ns;
@@ -140,39 +139,27 @@ fn unscoped(end: SocketAddr) -> SocketAddr {
 }
 
 /// Adds the flows of a table that have come due since the last look; how many it has.
-fn collect<A>(
-    map: &PinnedMap<FlowKey<A>, Flow>,
-    kind: u8,
-    between: Range<u64>,
-    candidates: &mut Vec<Candidate>,
-) -> anyhow::Result<usize>
+fn collect<A>(table: &MappedTable<A>, kind: u8, between: Range<u64>, candidates: &mut Vec<Candidate>) -> usize
 where
-    FlowKey<A>: Key + Plain + Copy,
+    FlowKey<A>: Key + Copy,
 {
     let mut flows = 0;
-    map.table
-        .for_each(|key, flow| {
-            flows += 1;
-            let word = flow.word.load();
-            if is_due(word, flow, &between) {
-                candidates.push(candidate(key, flow, word, kind));
-            }
-        })
-        .context("cannot read a table of flows")?;
-    Ok(flows)
+    table.for_each(|key, flow| {
+        flows += 1;
+        let word = flow.word.load();
+        if is_due(word, flow, &between) {
+            candidates.push(candidate(key, flow, word, kind));
+        }
+    });
+    flows
 }
 
 fn candidate<A>(key: &FlowKey<A>, flow: &Flow, word: Word, kind: u8) -> Candidate
 where
-    FlowKey<A>: Key + Plain + Copy,
+    FlowKey<A>: Key + Copy,
 {
     let gone = Gone { word: word.0, last_seen_ns: flow.last_seen_ns(), key: *key };
-    let mut frame = [0; request::BYTES];
-    frame[request::AT] = kind;
-    let room = &mut frame[request::GONE_AT..][..size_of::<Gone<A>>()];
-    // SAFETY: the room has the bytes of a `Gone`, none of which the reader takes for anything but plain numbers; what
-    // pads its end is not looked at.
-    unsafe { ptr::copy_nonoverlapping(ptr::from_ref(&gone).cast::<u8>(), room.as_mut_ptr(), size_of_val(&gone)) };
+    let frame = request::frame(kind, &gone);
     let local = if word.has_of(Mark::Local, Role::Originator) { Role::Originator } else { Role::Responder };
     let (one, other) = (key.endpoint(word.side_of(local)), key.endpoint(word.side_of(local.opposite())));
     let tap = flow.half(word.side_of(local)).tap.get();

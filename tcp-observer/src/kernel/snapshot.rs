@@ -14,12 +14,7 @@ use tcp_observer_common::{
     histogram::{HISTOGRAMS, Histogram},
 };
 
-use super::{
-    bpf::Plain,
-    clock, listeners,
-    maps::{PinnedMap, PinnedMaps},
-    sockets,
-};
+use super::{clock, listeners, mapped::MappedTable, maps::PinnedMaps, sockets};
 use crate::{
     snapshot::{FlowRecord, Key, Moment, Snapshot, SocketView, TableUsage, Totals},
     source::Source,
@@ -36,8 +31,8 @@ impl Source for PinnedMaps {
         let moment = self.moment();
         let interfaces = InterfaceNames::read(self)?;
         let mut reading = Reading { moment, interfaces: &interfaces, flows: Vec::new(), tables: Vec::new() };
-        reading.family((TableKind::HalfOpenIpv4, &self.half_open_ipv4), (TableKind::FlowsIpv4, &self.flows_ipv4))?;
-        reading.family((TableKind::HalfOpenIpv6, &self.half_open_ipv6), (TableKind::FlowsIpv6, &self.flows_ipv6))?;
+        reading.family((TableKind::HalfOpenIpv4, &self.half_open_ipv4), (TableKind::FlowsIpv4, &self.flows_ipv4));
+        reading.family((TableKind::HalfOpenIpv6, &self.half_open_ipv6), (TableKind::FlowsIpv6, &self.flows_ipv6));
         reading.tables.sort_by_key(|usage| usage.table.index());
         Ok(Snapshot {
             taken_unix_ns: moment.now_ns.saturating_add_signed(moment.unix_offset_ns),
@@ -61,15 +56,15 @@ impl PinnedMaps {
     /// later is right.
     ///
     /// # Errors
-    /// When a table cannot be read.
+    /// When the interfaces' names cannot be read.
     pub fn for_each_flow(&self, mut visit: impl FnMut(FlowRecord)) -> anyhow::Result<u64> {
         let moment = self.moment();
         let interfaces = InterfaceNames::read(self)?;
         let name = |index| interfaces.name(index);
-        read_table((TableKind::HalfOpenIpv4, &self.half_open_ipv4), moment, name, |_, _, record| visit(record))?;
-        read_table((TableKind::FlowsIpv4, &self.flows_ipv4), moment, name, |_, _, record| visit(record))?;
-        read_table((TableKind::HalfOpenIpv6, &self.half_open_ipv6), moment, name, |_, _, record| visit(record))?;
-        read_table((TableKind::FlowsIpv6, &self.flows_ipv6), moment, name, |_, _, record| visit(record))?;
+        read_table(&self.half_open_ipv4, moment, name, |_, _, record| visit(record));
+        read_table(&self.flows_ipv4, moment, name, |_, _, record| visit(record));
+        read_table(&self.half_open_ipv6, moment, name, |_, _, record| visit(record));
+        read_table(&self.flows_ipv6, moment, name, |_, _, record| visit(record));
         Ok(moment.now_ns.saturating_add_signed(moment.unix_offset_ns))
     }
 
@@ -124,7 +119,7 @@ impl PinnedMaps {
     }
 }
 
-type Named<'a, A> = (TableKind, &'a PinnedMap<FlowKey<A>, Flow>);
+type Named<'a, A> = (TableKind, &'a MappedTable<A>);
 
 struct Reading<'a> {
     moment: Moment<'a>,
@@ -135,9 +130,9 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Both tables of one address family.
-    fn family<A>(&mut self, half_open: Named<'_, A>, settled: Named<'_, A>) -> anyhow::Result<()>
+    fn family<A>(&mut self, half_open: Named<'_, A>, settled: Named<'_, A>)
     where
-        FlowKey<A>: Key + Plain + Copy + Eq + Hash,
+        FlowKey<A>: Key + Copy + Eq + Hash,
     {
         let mut candidates: Vec<(FlowKey<A>, FlowRecord)> = Vec::new();
         // Those that were about to move, however long ago they were seen.
@@ -148,59 +143,51 @@ impl Reading<'_> {
                 leaving.insert(*key);
             }
             candidates.push((*key, record));
-        })?;
+        });
         let waiting: HashSet<FlowKey<A>> = candidates.iter().map(|(key, _)| *key).collect();
         let mut moved: HashSet<FlowKey<A>> = HashSet::new();
         let mut flows = std::mem::take(&mut self.flows);
         // Room for a full table is address space only, until it is used; growing would copy every record again. Where
         // even that is refused, it grows.
-        let _ = flows.try_reserve(settled.1.capacity as usize + candidates.len());
+        let _ = flows.try_reserve(settled.1.capacity() as usize + candidates.len());
         self.table(settled, |key, flow, record| {
             // Most flows are older than this reading, and cost no lookup.
             if flow.last_seen_ns() >= recently_ns && waiting.contains(key) || leaving.contains(key) {
                 moved.insert(*key);
             }
             flows.push(record);
-        })?;
+        });
         flows.extend(candidates.into_iter().filter(|(key, _)| !moved.contains(key)).map(|(_, record)| record));
         self.flows = flows;
-        Ok(())
     }
 
-    fn table<A>(
-        &mut self,
-        (table, map): Named<'_, A>,
-        take: impl FnMut(&FlowKey<A>, &Flow, FlowRecord),
-    ) -> anyhow::Result<()>
+    fn table<A>(&mut self, (table, map): Named<'_, A>, take: impl FnMut(&FlowKey<A>, &Flow, FlowRecord))
     where
-        FlowKey<A>: Key + Plain,
+        FlowKey<A>: Key,
     {
-        let entries = read_table((table, map), self.moment, |index| self.interfaces.name(index), take)?;
-        self.tables.push(TableUsage { table, entries, capacity: map.capacity.into() });
-        Ok(())
+        let entries = read_table(map, self.moment, |index| self.interfaces.name(index), take);
+        self.tables.push(TableUsage { table, entries, capacity: map.capacity() });
     }
 }
 
 /// Shows the flows of a table to `take`; how many entries it has, those included that are about to leave.
 fn read_table<A>(
-    (table, map): Named<'_, A>,
+    table: &MappedTable<A>,
     moment: Moment<'_>,
     interface: impl Fn(u32) -> Option<Arc<str>>,
     mut take: impl FnMut(&FlowKey<A>, &Flow, FlowRecord),
-) -> anyhow::Result<u64>
+) -> u64
 where
-    FlowKey<A>: Key + Plain,
+    FlowKey<A>: Key,
 {
     let mut entries = 0;
-    map.table
-        .for_each(|key, flow| {
-            entries += 1;
-            if !Word(flow.word.0.get()).has(Mark::Retired) {
-                take(key, flow, FlowRecord::new(key, flow, moment, &interface));
-            }
-        })
-        .with_context(|| format!("cannot read table `{}`", table.label()))?;
-    Ok(entries)
+    table.for_each(|key, flow| {
+        entries += 1;
+        if !Word(flow.word.0.get()).has(Mark::Retired) {
+            take(key, flow, FlowRecord::new(key, flow, moment, &interface));
+        }
+    });
+    entries
 }
 
 /// Names of interfaces by index, as the agent has noted them.

@@ -68,7 +68,8 @@ fn sweep_until(stopped: &mpsc::Receiver<()>, program: &OwnedFd, maps: &PinnedMap
             return;
         }
         let which = if round.is_multiple_of(ALL_EVERY) { request::ALL } else { request::HALF_OPEN };
-        match sweep(program, which) {
+        let buckets = if which == request::ALL { maps.most_buckets() } else { maps.most_half_open_buckets() };
+        match sweep(program, which, buckets) {
             Ok(()) => failing = false,
             Err(error) => {
                 // Said once; it is tried again all the same.
@@ -135,10 +136,11 @@ fn is_refusal(error: &anyhow::Error) -> bool {
     matches!(kind, Some(io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied))
 }
 
-fn sweep(program: &OwnedFd, which: u8) -> io::Result<()> {
-    let mut frame = [0; request::BYTES];
-    frame[request::AT] = which;
-    bpf::test_run(program.as_fd(), &frame).map(drop)
+/// Goes through tables of `buckets` buckets at most, a part at a time.
+fn sweep(program: &OwnedFd, which: u8, buckets: u32) -> io::Result<()> {
+    (0..buckets)
+        .step_by(request::SPAN as usize)
+        .try_for_each(|from| bpf::test_run(program.as_fd(), &request::frame(which, &from)).map(drop))
 }
 
 #[cfg(test)]

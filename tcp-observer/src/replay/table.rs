@@ -21,7 +21,8 @@ use tcp_observer_common::{
     conn::{Flow, Mark, Phase},
     flow::{Address, FlowKey, Ipv4, Ipv6},
     limits::Limits,
-    observer::{Refusal, Table},
+    observer::Table,
+    table::{Looked, Refusal},
 };
 
 use super::{follow::Id, host::Replayer, link::Tags};
@@ -294,8 +295,8 @@ where
     type Entry = &'a Flow;
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey<A>) -> Option<&'a Flow> {
-        self.flows.find(&(self.tags, *key))
+    fn find(&self, key: &FlowKey<A>) -> Looked<&'a Flow> {
+        self.flows.find(&(self.tags, *key)).into()
     }
 
     fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
@@ -426,7 +427,9 @@ mod tests {
         }
         slot.put(&other);
         assert_eq!(slot.flow.word.load().0, 1);
-        assert_eq!(slot.flow.high.last_seen_ns.get(), 12, "the word and the ten of the low half come before it");
+        let before =
+            "the word, the ten of the low half, six times, and the five of what only transitions touch come before it";
+        assert_eq!(slot.flow.high.last_seen_ns.get(), 23, "{before}");
         assert_eq!(slot.flow.story.notes.get(), other.story.notes.get());
     }
 }

@@ -1,0 +1,118 @@
+//! The flow table's protocol (`tcp_observer_common::table`) over words in memory: the same code as in the kernel, on
+//! small entries. The words are the standard library's, or those of a model checker.
+
+use tcp_observer_common::table::{Bucket, Buckets, Place};
+
+/// A word of 32 bits, as BPF's instructions treat one.
+pub trait Word: Sized {
+    fn new(value: u32) -> Self;
+    /// An acquire load.
+    fn load(&self) -> u32;
+    fn load_relaxed(&self) -> u32;
+    fn store_relaxed(&self, value: u32);
+    /// With a full barrier before and after.
+    fn exchange(&self, current: u32, new: u32) -> bool;
+    fn acquire_fence();
+}
+
+/// One place: its tag, and an entry of a number, a key, and two words that are to be of the same entry as the key.
+pub struct Cell<W> {
+    pub tag: W,
+    pub number: W,
+    pub key: W,
+    pub value: [W; 2],
+}
+
+impl<W: Word> Cell<W> {
+    fn new() -> Self {
+        Self { tag: W::new(0), number: W::new(0), key: W::new(0), value: [W::new(0), W::new(0)] }
+    }
+
+    /// The entry's words as they are at this moment, which may be of two entries.
+    pub fn words(&self) -> [u32; 3] {
+        [self.key.load_relaxed(), self.value[0].load_relaxed(), self.value[1].load_relaxed()]
+    }
+}
+
+impl<W: Word> Place for Cell<W> {
+    fn tag(&self) -> u32 {
+        self.tag.load()
+    }
+
+    fn number(&self) -> u16 {
+        self.number.load() as u16
+    }
+
+    fn fence(&self) {
+        W::acquire_fence();
+    }
+}
+
+/// A table of buckets with `PLACES` words each. The first cell of a bucket is its control word's.
+pub struct Table<W, const PLACES: u32> {
+    pub cells: Vec<Cell<W>>,
+}
+
+impl<W: Word, const PLACES: u32> Table<W, PLACES> {
+    pub fn new(buckets: u32) -> Self {
+        Self { cells: (0..buckets * PLACES).map(|_| Cell::new()).collect() }
+    }
+
+    /// The cell of a place.
+    pub fn cell(&self, index: u32, place: u32) -> &Cell<W> {
+        &self.cells[(index * PLACES + place) as usize]
+    }
+
+    /// The places in which this key lies.
+    pub fn places_of(&self, key: u32) -> usize {
+        let taken = |at: usize| !(at as u32).is_multiple_of(PLACES) && self.cells[at].tag.load() > 1;
+        (0..self.cells.len()).filter(|&at| taken(at) && self.cells[at].key.load_relaxed() == key).count()
+    }
+}
+
+pub struct BucketOf<'a, W, const PLACES: u32>(&'a [Cell<W>]);
+
+impl<W, const PLACES: u32> Clone for BucketOf<'_, W, PLACES> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W, const PLACES: u32> Copy for BucketOf<'_, W, PLACES> {}
+
+impl<W: Word, const PLACES: u32> Bucket for BucketOf<'_, W, PLACES> {
+    type Key = u32;
+    type Value = u32;
+    const PLACES: u32 = PLACES;
+
+    fn word(&self, place: u32) -> u32 {
+        self.0[place as usize].tag.load()
+    }
+
+    fn exchange(&self, place: u32, current: u32, new: u32) -> bool {
+        self.0[place as usize].tag.exchange(current, new)
+    }
+
+    fn holds(&self, place: u32, key: &u32) -> bool {
+        self.0[place as usize].key.load_relaxed() == *key
+    }
+
+    fn write(&self, place: u32, key: &u32, value: &u32) {
+        let cell = &self.0[place as usize];
+        cell.number.store_relaxed(cell.number.load_relaxed().wrapping_add(1));
+        cell.key.store_relaxed(*key);
+        cell.value.iter().for_each(|word| word.store_relaxed(*value));
+    }
+}
+
+impl<'a, W: Word, const PLACES: u32> Buckets for &'a Table<W, PLACES> {
+    type Bucket = BucketOf<'a, W, PLACES>;
+
+    fn count(&self) -> u32 {
+        self.cells.len() as u32 / PLACES
+    }
+
+    fn bucket(&self, index: u32) -> Option<Self::Bucket> {
+        self.cells.chunks(PLACES as usize).nth(index as usize).map(BucketOf)
+    }
+}

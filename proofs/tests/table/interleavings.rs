@@ -1,0 +1,144 @@
+//! Every interleaving of two or three threads in a table of two buckets with two places each, on memory that is as
+//! weakly ordered as C11 has it (loom). The protocol is the kernel's; only the buckets are smaller.
+
+use loom::{
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU32,
+            Ordering::{Acquire, Relaxed, SeqCst},
+            fence,
+        },
+    },
+    thread,
+};
+use proofs::{
+    amount::amount,
+    buckets::{Table, Word},
+};
+use tcp_observer_common::table::{Hash, Looked, Refusal, There, copy_whole, find, insert, is_taken, release};
+
+/// A word whose order of access loom explores.
+struct Explored(AtomicU32);
+
+impl Word for Explored {
+    fn new(value: u32) -> Self {
+        Self(AtomicU32::new(value))
+    }
+
+    fn load(&self) -> u32 {
+        self.0.load(Acquire)
+    }
+
+    fn load_relaxed(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    fn store_relaxed(&self, value: u32) {
+        self.0.store(value, Relaxed);
+    }
+
+    fn exchange(&self, current: u32, new: u32) -> bool {
+        fence(SeqCst);
+        let exchanged = self.0.compare_exchange(current, new, SeqCst, SeqCst).is_ok();
+        fence(SeqCst);
+        exchanged
+    }
+
+    fn acquire_fence() {
+        fence(Acquire);
+    }
+}
+
+type Small = Table<Explored, 3>;
+
+/// Both keys belong to the first of two buckets, and may lie in the other.
+const ONE: u32 = 1;
+const OTHER: u32 = 2;
+
+fn hash(key: u32) -> Hash {
+    Hash { first: key << 8, second: key }
+}
+
+fn put(table: &Small, key: u32, value: u32, there: There) -> Result<(), Refusal> {
+    insert(&table, hash(key), &key, &value, there)
+}
+
+/// Explores all interleavings with as many changes of thread as the amount says, besides those where one ends.
+fn explore(test: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(amount("interleavings", 2) as usize);
+    model.check(test);
+}
+
+#[test]
+fn of_two_that_put_in_one_key_one_does() {
+    explore(|| {
+        let table = Arc::new(Small::new(2));
+        let racer = {
+            let table = Arc::clone(&table);
+            thread::spawn(move || put(&table, ONE, 7, There::Stays))
+        };
+        let mine = put(&table, ONE, 8, There::Stays);
+        let its = racer.join().unwrap();
+        let got_in = [mine, its].iter().filter(|result| result.is_ok()).count();
+        // Who never got a turn has not looked.
+        let busy = [mine, its].contains(&Err(Refusal::Busy));
+        assert!(got_in == 1 && table.places_of(ONE) == 1, "{mine:?} {its:?} {busy}");
+    });
+}
+
+#[test]
+fn of_two_that_want_the_last_place_one_gets_it() {
+    explore(|| {
+        let table = Arc::new(Small::new(1));
+        put(&table, 9, 9, There::Stays).unwrap();
+        let racer = {
+            let table = Arc::clone(&table);
+            thread::spawn(move || put(&table, ONE, 1, There::Stays))
+        };
+        let mine = put(&table, OTHER, 2, There::Stays);
+        let its = racer.join().unwrap();
+        assert_eq!([mine, its].iter().filter(|result| result.is_ok()).count(), 1, "{mine:?} {its:?}");
+        assert_eq!(table.places_of(ONE) + table.places_of(OTHER), 1);
+        assert_eq!(table.places_of(9), 1);
+    });
+}
+
+#[test]
+fn who_looks_for_a_key_that_is_being_replaced_finds_it_or_is_not_sure() {
+    explore(|| {
+        let table = Arc::new(Small::new(2));
+        put(&table, ONE, 7, There::Stays).unwrap();
+        let racer = {
+            let table = Arc::clone(&table);
+            thread::spawn(move || put(&table, ONE, 8, There::IsReplaced))
+        };
+        let looked = find(&&*table, hash(ONE), &ONE);
+        assert!(!matches!(looked, Looked::Absent));
+        racer.join().unwrap().unwrap();
+        assert_eq!(table.places_of(ONE), 1);
+    });
+}
+
+#[test]
+fn a_copy_is_of_one_entry_although_its_place_changes_hands() {
+    explore(|| {
+        let table = Arc::new(Small::new(1));
+        put(&table, ONE, 0x11, There::Stays).unwrap();
+        let racer = {
+            let table = Arc::clone(&table);
+            thread::spawn(move || {
+                let found = find(&&*table, hash(ONE), &ONE).found().unwrap();
+                assert!(release(&found.bucket, found.place, hash(ONE).tag()));
+                put(&table, OTHER, 0x22, There::Stays).unwrap();
+            })
+        };
+        let cell = table.cell(0, 1);
+        if let Some([key, one, other]) = copy_whole(cell, || cell.words()) {
+            assert!(one == other && one == key * 0x11, "{key} {one:x} {other:x}");
+        }
+        racer.join().unwrap();
+        assert!(is_taken(table.cell(0, 1).tag.load()));
+    });
+}

@@ -1,0 +1,76 @@
+//! How a bucket lies in memory: a cache line of one control word and fifteen tags, then fifteen entries.
+//!
+//! The array of buckets is one BPF map that userspace has mapped. An IPv4 entry is four cache lines: the key, the word
+//! and what transitions touch of the low side; what each segment of the low side writes; of the high side what
+//! transitions touch, and what each segment writes. So a data segment reads the tags and the first line, and writes the
+//! line of its own direction, which no segment of the other direction writes.
+
+use super::ENTRIES;
+use crate::{
+    conn::Flow,
+    flow::{FlowKey, Ipv4, Ipv6},
+};
+
+/// What lies in one place of a bucket.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Slot<A> {
+    pub key: FlowKey<A>,
+    pub flow: Flow,
+}
+
+/// Where the entries begin: behind the line of tags.
+pub const SLOTS_AT: usize = 64;
+/// A bucket begins with a line of its own.
+const LINE: usize = 64;
+
+/// The bytes of a bucket of entries with addresses `A`.
+pub const fn bucket_bytes<A>() -> usize {
+    (SLOTS_AT + ENTRIES as usize * size_of::<Slot<A>>()).next_multiple_of(LINE)
+}
+
+/// Where the entry in a place (1 to [`ENTRIES`]) begins.
+#[inline(always)]
+pub const fn slot_at<A>(place: u32) -> usize {
+    SLOTS_AT + (place as usize - 1) * size_of::<Slot<A>>()
+}
+
+/// How many buckets it takes so that `flows` fit: where keys are random the first refusal comes when 85 % of the
+/// places are taken, so there are a quarter more.
+pub const fn buckets_for(flows: u32) -> u32 {
+    let places = flows as u64 + (flows as u64).div_ceil(4);
+    let buckets = places.div_ceil(ENTRIES as u64);
+    if buckets < 1 { 1 } else { buckets as u32 }
+}
+
+const _: () = {
+    assert!(size_of::<Slot<Ipv4>>() == 256 && size_of::<Slot<Ipv6>>() == 280);
+    assert!(bucket_bytes::<Ipv4>() == 3_904 && bucket_bytes::<Ipv6>() == 4_288);
+    // The two directions' hot halves in lines of their own.
+    let flow = core::mem::offset_of!(Slot<Ipv4>, flow);
+    let low = flow + core::mem::offset_of!(Flow, low) + core::mem::offset_of!(crate::conn::Half, last_seen_ns);
+    let high = flow + core::mem::offset_of!(Flow, high) + core::mem::offset_of!(crate::conn::Half, last_seen_ns);
+    assert!(flow == 16 && low == LINE && high == 3 * LINE);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_more_places_than_flows_are_made() {
+        // By hand: 262,144 flows want 327,680 places, which is 21,846 buckets of fifteen.
+        assert_eq!(buckets_for(262_144), 21_846);
+        assert_eq!(buckets_for(12), 1);
+        assert_eq!(buckets_for(13), 2);
+        assert_eq!(buckets_for(0), 1);
+        assert_eq!(buckets_for(u32::MAX), 357_913_942);
+    }
+
+    #[test]
+    fn entries_follow_each_other_behind_the_tags() {
+        assert_eq!(slot_at::<Ipv4>(1), 64);
+        assert_eq!(slot_at::<Ipv4>(15) + 256, 3_904);
+        assert_eq!(slot_at::<Ipv6>(2), 344);
+    }
+}

@@ -1,0 +1,377 @@
+//! The table of flows: set-associative, in an array that userspace maps, changed by compare-and-exchange alone.
+//!
+//! Each key has two buckets, the emptier of which it is put into. A bucket begins with one line of 32-bit words: a
+//! control word, and for each of fifteen places a *tag*: [`FREE`], [`BUSY`], or what stands for the key that lies
+//! there. docs/flow-table.md explains why.
+//!
+//! **The protocol.** A place goes from free to busy to its key's tag and back to free, each by an exchange. Who has made
+//! it busy writes key and value, and then publishes the tag: nobody takes a half-written entry for one. Keys are put in
+//! under the lock in the control word of their *home*, the first of their two buckets, so that no key gets in twice.
+//! Who looks in vain while the home is locked, or was meanwhile, cannot know: the entry may be on its way from one
+//! place to another. Nothing waits for a reader.
+//!
+//! **Who may take an entry out.** Whoever has won the exchange of its word by which it is retired, or settles. The word
+//! also says which of the entries is meant that have lain in a place one after another ([`Bucket::write`] puts a number
+//! into it that the last one did not have), so that an exchange that was meant for an earlier one fails.
+//!
+//! The code here is written over [`Buckets`], and runs in the kernel and under a model checker alike
+//! (`proofs/tests/table.rs`). It knows nothing of flows.
+
+mod hash;
+mod layout;
+
+use crate::verifier::{forget, opaque};
+
+pub use hash::{Hash, SECRETS};
+pub use layout::{SLOTS_AT, Slot, bucket_bytes, buckets_for, slot_at};
+
+/// Words of a bucket's first line: the control word, and a tag for each place.
+pub const PLACES: u32 = 16;
+/// Entries of a bucket: places 1 to 15.
+pub const ENTRIES: u32 = PLACES - 1;
+
+/// The place of the control word.
+const CONTROL: u32 = 0;
+
+/// Nothing lies here.
+pub const FREE: u32 = 0;
+/// Somebody is writing here.
+const BUSY: u32 = 1;
+/// Every key's tag is at least this.
+const LEAST_TAG: u32 = 2;
+
+/// In the control word: somebody is putting in a key that belongs here.
+const LOCKED: u32 = 1;
+/// Above it, in four bits: the place after the one that was filled last.
+const CURSOR_SHIFT: u32 = 1;
+const CURSOR: u32 = 0xf << CURSOR_SHIFT;
+/// And above that how often a key was put in, modulo 2^27.
+const CHANGE: u32 = 1 << 5;
+
+/// How often a lock is tried: longer than another CPU holds it (it looks at two lines and writes an entry), unless it is
+/// stopped meanwhile, as a virtual one may be.
+const LOCK_TRIES: u32 = 128;
+
+/// Whether a word of a bucket's first line, not the control word, says that an entry lies there.
+#[inline(always)]
+pub const fn is_taken(tag: u32) -> bool {
+    tag >= LEAST_TAG
+}
+
+/// The words and entries of one bucket, shared by all CPUs.
+pub trait Bucket: Copy {
+    type Key;
+    type Value: ?Sized;
+    /// Words of the first line: the control word's and one for each entry. A model may have fewer.
+    const PLACES: u32 = PLACES;
+    /// The word of a place. What was written before this value was put there is seen by what is read afterwards
+    /// (acquire). BPF has no such load: on x86-64 each load is one, elsewhere see docs/flow-table.md.
+    fn word(&self, place: u32) -> u32;
+    /// Exchanges the word of a place if it is still `current`; says whether it was. A full barrier either way, as BPF's
+    /// atomics are that give back a value.
+    fn exchange(&self, place: u32, current: u32, new: u32) -> bool;
+    /// Whether the entry in a place has this key. What is compared may change meanwhile.
+    fn holds(&self, place: u32, key: &Self::Key) -> bool;
+    /// Writes an entry into a place that is busy by this CPU's doing, with a number that the last one there had not.
+    fn write(&self, place: u32, key: &Self::Key, value: &Self::Value);
+}
+
+/// The buckets of one table.
+pub trait Buckets {
+    type Bucket: Bucket;
+    /// How many there are, at least one.
+    fn count(&self) -> u32;
+    /// One of them; `None` beyond the last.
+    fn bucket(&self, index: u32) -> Option<Self::Bucket>;
+}
+
+/// The keys of a table, and its values.
+pub type KeyOf<T> = <<T as Buckets>::Bucket as Bucket>::Key;
+pub type ValueOf<T> = <<T as Buckets>::Bucket as Bucket>::Value;
+
+/// Where an entry was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<B> {
+    pub bucket: B,
+    /// The bucket's index.
+    pub index: u32,
+    /// From 1 to [`ENTRIES`].
+    pub place: u32,
+}
+
+/// What looking for a key has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked<E> {
+    Found(E),
+    Absent,
+    /// It may be there: another CPU is putting in a key that belongs to the same bucket.
+    Unsure,
+}
+
+impl<E> Looked<E> {
+    #[inline(always)]
+    pub fn found(self) -> Option<E> {
+        match self {
+            Looked::Found(entry) => Some(entry),
+            Looked::Absent | Looked::Unsure => None,
+        }
+    }
+}
+
+impl<E> From<Option<E>> for Looked<E> {
+    /// Where looking is never in vain by chance.
+    #[inline(always)]
+    fn from(found: Option<E>) -> Self {
+        found.map_or(Looked::Absent, Looked::Found)
+    }
+}
+
+/// Why a key was not put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is there.
+    Exists,
+    /// No place is free in either of its buckets.
+    Full,
+    /// Another CPU has held the lock for too long.
+    Busy,
+}
+
+/// Looks where entries that are published lie, and asks nothing further.
+#[inline(always)]
+pub fn find_published<T: Buckets>(buckets: &T, hash: Hash, key: &KeyOf<T>) -> Option<Found<T::Bucket>> {
+    let (home, other) = hash.buckets(buckets.count());
+    if let Some(found) = look_into(buckets, home, hash.tag(), key) {
+        return Some(found);
+    }
+    look_into(buckets, other, hash.tag(), key)
+}
+
+/// Looks for a key.
+#[inline(always)]
+pub fn find<T: Buckets>(buckets: &T, hash: Hash, key: &KeyOf<T>) -> Looked<Found<T::Bucket>> {
+    let (home, _) = hash.buckets(buckets.count());
+    let Some(bucket) = buckets.bucket(home) else {
+        return Looked::Absent;
+    };
+    let control = bucket.word(CONTROL);
+    if let Some(found) = find_published(buckets, hash, key) {
+        return Looked::Found(found);
+    }
+    if control & LOCKED != 0 || bucket.word(CONTROL) != control { Looked::Unsure } else { Looked::Absent }
+}
+
+#[inline(always)]
+fn look_into<T: Buckets>(buckets: &T, index: u32, tag: u32, key: &KeyOf<T>) -> Option<Found<T::Bucket>> {
+    let bucket = buckets.bucket(index)?;
+    let mut place = 1;
+    while place < <T::Bucket as Bucket>::PLACES {
+        if bucket.word(place) == tag && bucket.holds(place, key) {
+            return Some(Found { bucket, index, place });
+        }
+        place += 1;
+    }
+    None
+}
+
+/// What a reader sees of one place, and asks before and after it copies the entry.
+pub trait Place {
+    /// The place's tag (acquire).
+    fn tag(&self) -> u32;
+    /// The number by which entries are told apart that lie here one after another (acquire).
+    fn number(&self) -> u16;
+    /// Keeps what was read before in front of what is read from here on (an acquire fence).
+    fn fence(&self);
+}
+
+/// How often an entry is copied that changes hands each time. Then it is left out, as one that left in that moment.
+const COPIES: u32 = 8;
+
+/// A copy of the entry in a place, as `copy` makes it, if all of it is of one entry; `None` where there is none.
+pub fn copy_whole<P: Place, C>(place: &P, mut copy: impl FnMut() -> C) -> Option<C> {
+    for _ in 0..COPIES {
+        let before = (place.tag(), place.number());
+        if !is_taken(before.0) {
+            return None;
+        }
+        let copied = copy();
+        place.fence();
+        if before == (place.tag(), place.number()) {
+            return Some(copied);
+        }
+    }
+    None
+}
+
+/// What becomes of an entry that a key which is put in already has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum There {
+    /// It stays, and the new one does not get in.
+    Stays,
+    /// The new one takes its place. Who looks meanwhile is unsure.
+    IsReplaced,
+}
+
+/// Puts a key in.
+///
+/// # Errors
+/// When it is there and stays, or there is no room, or no turn.
+#[inline(always)]
+pub fn insert<T: Buckets>(
+    buckets: &T,
+    hash: Hash,
+    key: &KeyOf<T>,
+    value: &ValueOf<T>,
+    there: There,
+) -> Result<(), Refusal> {
+    let (home, other) = hash.buckets(buckets.count());
+    let (Some(home), Some(other)) = (buckets.bucket(home), buckets.bucket(other)) else {
+        return Err(Refusal::Full);
+    };
+    let control = lock(&home)?;
+    let tag = hash.tag();
+    if matches!(there, There::IsReplaced) {
+        take_out(&home, tag, key);
+        take_out(&other, tag, key);
+    }
+    let (at_home, elsewhere) = (survey(&home, tag), survey(&other, tag));
+    let (changed, result) = if has(&home, at_home.alike, key) || has(&other, elsewhere.alike, key) {
+        (control, Err(Refusal::Exists))
+    } else {
+        let is_home_first = at_home.free >= elsewhere.free;
+        let (first, second) = if is_home_first { (home, other) } else { (other, home) };
+        put(control, first, second, tag, key, value)
+    };
+    unlock(&home, control, changed);
+    result
+}
+
+/// Frees the place of an entry that is this CPU's to take out. Says whether it was still there.
+#[inline(always)]
+pub fn release<B: Bucket>(bucket: &B, place: u32, tag: u32) -> bool {
+    bucket.exchange(place, tag, FREE)
+}
+
+/// The `nth` entry after the one that was put into this bucket last, going round. Where every place is taken these
+/// are the oldest ones, oldest first. `None` where that place is free or being written.
+#[inline(always)]
+pub fn nth_oldest<B: Bucket>(home: &B, nth: u32) -> Option<u32> {
+    let cursor = (home.word(CONTROL) & CURSOR) >> CURSOR_SHIFT;
+    // Forgotten and masked, since verifiers before 6.10 know nothing of a remainder.
+    let place = forget(u64::from(1 + (cursor + nth) % (B::PLACES - 1))) as u32 & (PLACES - 1);
+    is_taken(home.word(place)).then_some(place)
+}
+
+/// What a bucket's tags say.
+struct Survey {
+    /// How many places are free.
+    free: u32,
+    /// The places whose tag is the key's, as a set of bits.
+    alike: u32,
+}
+
+/// Without a branch, each of which would double what the verifier has to look at.
+#[inline(always)]
+fn survey<B: Bucket>(bucket: &B, tag: u32) -> Survey {
+    let mut survey = Survey { free: 0, alike: 0 };
+    let (mut place, end) = (1, opaque(B::PLACES));
+    while place < end {
+        let word = bucket.word(place);
+        survey.free += is_zero(word ^ FREE);
+        survey.alike |= is_zero(word ^ tag) << place;
+        place += 1;
+    }
+    survey
+}
+
+/// One for zero, zero for any other number.
+#[inline(always)]
+const fn is_zero(word: u32) -> u32 {
+    ((word as u64).wrapping_sub(1) >> 63) as u32
+}
+
+/// Whether one of the places with the key's tag has the key.
+#[inline(always)]
+fn has<B: Bucket>(bucket: &B, alike: u32, key: &B::Key) -> bool {
+    if alike == 0 {
+        return false;
+    }
+    let (mut place, end) = (1, opaque(B::PLACES));
+    while place < end {
+        if alike >> place & 1 != 0 && bucket.holds(place, key) {
+            return true;
+        }
+        place += 1;
+    }
+    false
+}
+
+/// Puts a key into the first bucket, or into the second where the first has just been filled; what the control word is
+/// to become.
+#[inline(always)]
+fn put<B: Bucket>(
+    control: u32,
+    first: B,
+    second: B,
+    tag: u32,
+    key: &B::Key,
+    value: &B::Value,
+) -> (u32, Result<(), Refusal>) {
+    let mut bucket = first;
+    let mut place = claim(&first);
+    if place == 0 {
+        bucket = second;
+        place = claim(&second);
+    }
+    if place == 0 {
+        return (control, Err(Refusal::Full));
+    }
+    bucket.write(place, key, value);
+    bucket.exchange(place, BUSY, tag);
+    // The other bucket's order is its own keys' business.
+    (control & !CURSOR | (place % (B::PLACES - 1)) << CURSOR_SHIFT, Ok(()))
+}
+
+/// Makes a free place of a bucket busy: which, or zero.
+#[inline(always)]
+fn claim<B: Bucket>(bucket: &B) -> u32 {
+    let (mut place, end) = (1, opaque(B::PLACES));
+    while place < end {
+        if bucket.word(place) == FREE && bucket.exchange(place, FREE, BUSY) {
+            return forget(u64::from(place)) as u32 & (PLACES - 1);
+        }
+        place += 1;
+    }
+    0
+}
+
+#[inline(always)]
+fn take_out<B: Bucket>(bucket: &B, tag: u32, key: &B::Key) {
+    let (mut place, end) = (1, opaque(B::PLACES));
+    while place < end {
+        if bucket.word(place) == tag && bucket.holds(place, key) {
+            release(bucket, place, tag);
+        }
+        place += 1;
+    }
+}
+
+/// Takes the lock of a bucket; its control word without it.
+#[inline(always)]
+fn lock<B: Bucket>(home: &B) -> Result<u32, Refusal> {
+    let mut tries = 0;
+    while tries < LOCK_TRIES {
+        let control = home.word(CONTROL);
+        if control & LOCKED == 0 && home.exchange(CONTROL, control, control | LOCKED) {
+            return Ok(control);
+        }
+        tries += 1;
+    }
+    Err(Refusal::Busy)
+}
+
+/// Gives the lock back: nobody else has changed the control word meanwhile.
+#[inline(always)]
+fn unlock<B: Bucket>(home: &B, locked: u32, control: u32) {
+    home.exchange(CONTROL, locked | LOCKED, control.wrapping_add(CHANGE) & !LOCKED);
+}

@@ -1,0 +1,356 @@
+//! The core's [`table`](tcp_observer_common::table) over arrays of buckets, which userspace has mapped.
+//!
+//! The shortest path looks a key up in its own program ([`FlowTable::find_published`]). All else that is done to a table
+//! is a function with global linkage for each family, which the verifier looks at once; they say where an entry lies,
+//! since such a function cannot give back a pointer.
+
+use core::{
+    intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg},
+    marker::PhantomData,
+    ptr::{read_volatile, write_volatile},
+};
+
+use aya_ebpf::maps::Array;
+use tcp_observer_common::{
+    conn::{Flow, Word},
+    flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
+    observer::Table,
+    table::{self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, SLOTS_AT, Slot, There, slot_at},
+    verifier::{forget, forget_index},
+};
+
+use crate::maps::{Bucket4, Bucket6, FLOWS_IPV4, FLOWS_IPV6, GEOMETRY, HALF_OPEN_IPV4, HALF_OPEN_IPV6};
+
+/// A table of flows: the array of its buckets, which of the two tables it is, and how many buckets there are.
+#[derive(Clone, Copy)]
+pub struct FlowTable<A: 'static, B: 'static> {
+    buckets: &'static Array<B>,
+    is_half_open: bool,
+    family: PhantomData<A>,
+}
+
+pub type FlowTable4 = FlowTable<Ipv4, Bucket4>;
+pub type FlowTable6 = FlowTable<Ipv6, Bucket6>;
+
+pub const FLOWS4: FlowTable4 = FlowTable { buckets: &FLOWS_IPV4, is_half_open: false, family: PhantomData };
+pub const HALF_OPEN4: FlowTable4 = FlowTable { buckets: &HALF_OPEN_IPV4, is_half_open: true, family: PhantomData };
+pub const FLOWS6: FlowTable6 = FlowTable { buckets: &FLOWS_IPV6, is_half_open: false, family: PhantomData };
+pub const HALF_OPEN6: FlowTable6 = FlowTable { buckets: &HALF_OPEN_IPV6, is_half_open: true, family: PhantomData };
+
+/// The hash of a key under this agent's secret.
+#[inline(always)]
+fn hash<A: Address>(key: &FlowKey<A>) -> Hash {
+    // SAFETY: a load-time constant; the index is below the array's length.
+    Hash::of(key, |i| unsafe { read_volatile((&raw const GEOMETRY.secrets).cast::<u64>().add(i)) })
+}
+
+/// A bucket in its array.
+pub struct BucketAt<A> {
+    start: *mut u8,
+    family: PhantomData<A>,
+}
+
+impl<A> Clone for BucketAt<A> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<A> Copy for BucketAt<A> {}
+
+impl<A> BucketAt<A> {
+    #[inline(always)]
+    fn word_at(&self, place: u32) -> *mut u32 {
+        self.start.cast::<u32>().wrapping_add(place as usize)
+    }
+
+    #[inline(always)]
+    fn slot(&self, place: u32) -> *mut Slot<A> {
+        self.start.wrapping_add(slot_at::<A>(place)).cast()
+    }
+
+    /// The same for a place that is not known, in the way in which the verifier sees that it is one: before 6.8 it
+    /// learns nothing from a number that is not zero.
+    #[inline(always)]
+    fn checked_slot(&self, place: u32) -> Option<*mut Slot<A>> {
+        let index = forget_index(u64::from(place).wrapping_sub(1));
+        if index >= u64::from(ENTRIES) {
+            return None;
+        }
+        Some(self.start.wrapping_add(SLOTS_AT).wrapping_add(index as usize * size_of::<Slot<A>>()).cast())
+    }
+
+    /// The key and the flow in a place.
+    #[inline(always)]
+    fn entry(&self, place: u32) -> Option<(FlowKey<A>, &'static Flow)>
+    where
+        A: Copy,
+    {
+        // SAFETY: within the bucket; plain words, any of which are a key and a flow.
+        let slot = unsafe { &*self.checked_slot(place)? };
+        Some((slot.key, &slot.flow))
+    }
+
+    /// The flow in a place, which lies in the map as long as the program runs.
+    #[inline(always)]
+    fn flow(&self, place: u32) -> Option<&'static Flow> {
+        // SAFETY: within the bucket. Any bytes are a flow; what else may write to it is told in `observer`.
+        Some(unsafe { &(*self.checked_slot(place)?).flow })
+    }
+}
+
+impl<A: Address> Bucket for BucketAt<A> {
+    type Key = FlowKey<A>;
+    type Value = Flow;
+
+    #[inline(always)]
+    fn word(&self, place: u32) -> u32 {
+        // SAFETY: within the bucket's first line.
+        unsafe { read_volatile(self.word_at(place)) }
+    }
+
+    #[inline(always)]
+    fn exchange(&self, place: u32, current: u32, new: u32) -> bool {
+        // SAFETY: within the bucket's first line, and aligned.
+        unsafe { atomic_cxchg::<u32, { SeqCst }, { SeqCst }>(self.word_at(place), current, new).1 }
+    }
+
+    #[inline(always)]
+    fn holds(&self, place: u32, key: &FlowKey<A>) -> bool {
+        const WORDS: usize = size_of::<u32>();
+        // SAFETY: within the bucket, and the key; plain words. Volatile, since the compiler would keep the words of the key
+        // for all places at once, on a stack that has no room for them.
+        let word = |of: *const FlowKey<A>, i: usize| unsafe { read_volatile(of.cast::<u32>().add(i)) };
+        // SAFETY: an address within the bucket; nothing is read.
+        let there = unsafe { &raw const (*self.slot(place)).key };
+        let mut differs = 0;
+        let mut i = 0;
+        while i < size_of::<FlowKey<A>>() / WORDS {
+            differs |= word(there, i) ^ word(key, i);
+            i += 1;
+        }
+        differs == 0
+    }
+
+    #[inline(always)]
+    fn write(&self, place: u32, key: &FlowKey<A>, value: &Flow) {
+        const WORDS: usize = size_of::<Flow>() / 8;
+        let Some(slot) = self.checked_slot(place) else {
+            return;
+        };
+        // SAFETY: within the bucket, busy by this CPU's doing; a flow is made of these words, the first of which is its
+        // state word. Volatile, so that a loop is what it stays.
+        unsafe {
+            (*slot).key = *key;
+            let (to, from) = ((&raw mut (*slot).flow).cast::<u64>(), (&raw const *value).cast::<u64>());
+            let epoch = Word(read_volatile(to)).epoch().wrapping_add(1);
+            write_volatile(to, Word(read_volatile(from)).in_epoch(epoch).0);
+            let mut i = 1;
+            while i < WORDS {
+                write_volatile(to.add(i), read_volatile(from.add(i)));
+                i += 1;
+            }
+        }
+    }
+}
+
+impl<A: Address, B> Buckets for FlowTable<A, B> {
+    type Bucket = BucketAt<A>;
+
+    #[inline(always)]
+    fn count(&self) -> u32 {
+        // SAFETY: load-time constants.
+        unsafe {
+            if self.is_half_open {
+                read_volatile(&raw const GEOMETRY.half_open_buckets)
+            } else {
+                read_volatile(&raw const GEOMETRY.flows_buckets)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<BucketAt<A>> {
+        self.buckets.get_ptr_mut(index).map(|bucket| BucketAt { start: bucket.cast(), family: PhantomData })
+    }
+}
+
+/// One of a family's two tables, to be chosen when a bucket is asked for: the code that follows is there once.
+struct Either<A: 'static, B: 'static> {
+    flows: FlowTable<A, B>,
+    half_open: FlowTable<A, B>,
+    is_half_open: bool,
+}
+
+impl<A: Address, B> Buckets for Either<A, B> {
+    type Bucket = BucketAt<A>;
+
+    #[inline(always)]
+    fn count(&self) -> u32 {
+        if self.is_half_open { self.half_open.count() } else { self.flows.count() }
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<BucketAt<A>> {
+        if self.is_half_open { self.half_open.bucket(index) } else { self.flows.bucket(index) }
+    }
+}
+
+impl<A: Address, B> FlowTable<A, B> {
+    /// Where a function with global linkage says that an entry lies.
+    #[inline(always)]
+    fn at(&self, packed: u64) -> Looked<&'static Flow> {
+        if packed <= UNSURE {
+            return if packed == UNSURE { Looked::Unsure } else { Looked::Absent };
+        }
+        let flow = self.bucket((packed >> 8) as u32).and_then(|bucket| bucket.flow((packed >> 4) as u32 & 0xf));
+        flow.map_or(Looked::Absent, Looked::Found)
+    }
+}
+
+/// What [`FlowTable::at`] takes apart: one of these, or the bucket's index, the place in four bits, and [`FOUND`].
+const ABSENT: u64 = 0;
+const UNSURE: u64 = 1;
+const FOUND: u64 = 2;
+
+#[inline(always)]
+fn packed<B>(looked: Looked<Found<B>>) -> u64 {
+    match looked {
+        Looked::Absent => ABSENT,
+        Looked::Unsure => UNSURE,
+        Looked::Found(found) => u64::from(found.index) << 8 | u64::from(found.place) << 4 | FOUND,
+    }
+}
+
+#[inline(always)]
+fn refusal(code: u64) -> Result<(), Refusal> {
+    match code {
+        0 => Ok(()),
+        1 => Err(Refusal::Exists),
+        2 => Err(Refusal::Full),
+        _ => Err(Refusal::Busy),
+    }
+}
+
+#[inline(always)]
+fn code(put: Result<(), Refusal>) -> u64 {
+    match put {
+        Ok(()) => 0,
+        Err(Refusal::Exists) => 1,
+        Err(Refusal::Full) => 2,
+        Err(Refusal::Busy) => 3,
+    }
+}
+
+/// In what [`table_insert_ipv4`] is asked for: which table, and whether to replace what is there.
+const IN_HALF_OPEN: u64 = 1;
+const REPLACE: u64 = 2;
+
+/// Takes the entry with this key out, which is this CPU's to take out.
+#[inline(always)]
+fn remove<A: Address, B>(table: &Either<A, B>, key: &FlowKey<A>) {
+    let hash = hash(key);
+    if let Some(found) = table::find_published(table, hash, key) {
+        table::release(&found.bucket, forget(u64::from(found.place)) as u32 & (PLACES - 1), hash.tag());
+    }
+}
+
+macro_rules! global_functions {
+    ($key:ty, $flows:ident, $half_open:ident, $find:ident, $insert:ident, $remove:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $find(key: *const $key, is_half_open: u64) -> u64 {
+            // SAFETY: null, or a reference of the only callers.
+            let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
+            let table = Either { flows: $flows, half_open: $half_open, is_half_open: is_half_open != 0 };
+            packed(table::find(&table, hash(key), key))
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $insert(key: *const $key, flow: *const Flow, asked: u64) -> u64 {
+            // SAFETY: null, or references of the only callers.
+            let (Some(key), Some(flow)) = (unsafe { key.as_ref() }, unsafe { flow.as_ref() }) else {
+                return code(Err(Refusal::Busy));
+            };
+            let table = Either { flows: $flows, half_open: $half_open, is_half_open: asked & IN_HALF_OPEN != 0 };
+            let there = if asked & REPLACE == 0 { There::Stays } else { There::IsReplaced };
+            code(table::insert(&table, hash(key), key, flow, there))
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $remove(key: *const $key, is_half_open: u64) -> u64 {
+            // SAFETY: null, or a reference of the only callers.
+            let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
+            let table = Either { flows: $flows, half_open: $half_open, is_half_open: is_half_open != 0 };
+            remove(&table, key);
+            0
+        }
+    };
+}
+
+global_functions!(FlowKey4, FLOWS4, HALF_OPEN4, table_find_ipv4, table_insert_ipv4, table_remove_ipv4);
+global_functions!(FlowKey6, FLOWS6, HALF_OPEN6, table_find_ipv6, table_insert_ipv6, table_remove_ipv6);
+
+macro_rules! table {
+    ($address:ty, $bucket:ty, $find:ident, $insert:ident, $remove:ident) => {
+        impl Table<$address> for FlowTable<$address, $bucket> {
+            type Entry = &'static Flow;
+
+            #[inline(always)]
+            fn find(&self, key: &FlowKey<$address>) -> Looked<&'static Flow> {
+                self.at($find(key, u64::from(self.is_half_open)))
+            }
+
+            #[inline(always)]
+            fn find_published(&self, key: &FlowKey<$address>) -> Option<&'static Flow> {
+                let found = table::find_published(self, hash(key), key)?;
+                found.bucket.flow(found.place)
+            }
+
+            #[inline(always)]
+            fn insert(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), Refusal> {
+                refusal($insert(key, flow, u64::from(self.is_half_open)))
+            }
+
+            #[inline(always)]
+            fn replace(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), Refusal> {
+                refusal($insert(key, flow, u64::from(self.is_half_open) | REPLACE))
+            }
+
+            #[inline(always)]
+            fn remove(&self, key: &FlowKey<$address>) {
+                $remove(key, u64::from(self.is_half_open));
+            }
+
+            #[inline(always)]
+            fn take_nth_oldest(
+                &self,
+                key: &FlowKey<$address>,
+                nth: u32,
+                judge: impl FnOnce(&FlowKey<$address>, &Flow) -> bool,
+            ) -> bool {
+                let (home, _) = hash(key).buckets(self.count());
+                let Some(bucket) = self.bucket(home) else { return false };
+                let Some(place) = table::nth_oldest(&bucket, nth) else { return false };
+                let Some((key, flow)) = bucket.entry(place) else { return false };
+                // Its tag as it is now that nobody else may take it out.
+                judge(&key, flow) && table::release(&bucket, place, bucket.word(place))
+            }
+        }
+    };
+}
+
+table!(Ipv4, Bucket4, table_find_ipv4, table_insert_ipv4, table_remove_ipv4);
+table!(Ipv6, Bucket6, table_find_ipv6, table_insert_ipv6, table_remove_ipv6);
+
+impl<A: Address, B> FlowTable<A, B> {
+    /// The entry in a place of a bucket, if there is one.
+    #[inline(always)]
+    pub fn entry(&self, index: u32, place: u32) -> Option<(FlowKey<A>, &'static Flow)> {
+        let bucket = self.bucket(index)?;
+        let place = place & (PLACES - 1);
+        if table::is_taken(bucket.word(place)) { bucket.entry(place) } else { None }
+    }
+}
