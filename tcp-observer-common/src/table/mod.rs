@@ -15,7 +15,7 @@
 //! into it that the last one did not have), so that an exchange that was meant for an earlier one fails.
 //!
 //! The code here is written over [`Buckets`], and runs in the kernel and under a model checker alike
-//! (`proofs/tests/table.rs`). It knows nothing of flows.
+//! (`proofs/tests/table`). It knows nothing of flows.
 
 mod hash;
 mod layout;
@@ -42,7 +42,7 @@ const LEAST_TAG: u32 = 2;
 
 /// In the control word: somebody is putting in a key that belongs here.
 const LOCKED: u32 = 1;
-/// Above it, in four bits: the place after the one that was filled last.
+/// Above it, in four bits: the place that was filled last, the last of all being zero.
 const CURSOR_SHIFT: u32 = 1;
 const CURSOR: u32 = 0xf << CURSOR_SHIFT;
 /// And above that how often a key was put in, modulo 2^27.
