@@ -234,7 +234,7 @@ impl FlowRecord {
 
     /// Zeek's word for how the connection went.
     pub fn conn_state(&self) -> ConnState {
-        conn_state(self.history.letters().into_iter(), self.originator.bytes, self.responder.bytes)
+        conn_state(self.history.letters(), self.originator.bytes, self.responder.bytes)
     }
 
     /// Which kind of explicit congestion notification its ends have agreed on, if any.
