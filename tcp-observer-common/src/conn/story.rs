@@ -150,7 +150,7 @@ impl Story {
     }
 
     /// The history, oldest letter first.
-    pub fn history(&self) -> impl Iterator<Item = (Role, Letter)> + Clone {
+    pub fn history(&self) -> impl Iterator<Item = (Role, Letter)> + Clone + use<> {
         let words = [self.letters[0].get(), self.letters[1].get()];
         words.into_iter().flat_map(|word| {
             (0..12).rev().filter_map(move |place| {

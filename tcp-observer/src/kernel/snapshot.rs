@@ -1,4 +1,4 @@
-//! From maps to a [`Snapshot`]: everything is read once, in the order in which flows move.
+//! From maps to a [`Snapshot`] or an [`Overview`]: everything is read once, in the order in which flows move.
 //!
 //! A flow moves from the half-open table to the settled one. Half-open tables are read first, so that a flow which
 //! moves meanwhile is found twice rather than never; the settled copy wins.
@@ -6,6 +6,7 @@
 use std::{collections::HashSet, hash::Hash, io, sync::Arc};
 
 use anyhow::Context;
+use foldhash::fast::RandomState;
 use tcp_observer_common::{
     abi::InterfaceName,
     conn::{Flow, Mark, Word},
@@ -16,7 +17,7 @@ use tcp_observer_common::{
 
 use super::{clock, listeners, mapped::MappedTable, maps::PinnedMaps, sockets};
 use crate::{
-    snapshot::{FlowRecord, Key, Moment, Snapshot, SocketView, TableUsage, Totals},
+    snapshot::{FlowRecord, Key, Moment, Overview, Snapshot, SocketView, Standing, TableUsage, Totals, census::Census},
     source::Source,
 };
 
@@ -30,17 +31,23 @@ impl Source for PinnedMaps {
         let totals = self.totals()?;
         let moment = self.moment();
         let interfaces = InterfaceNames::read(self)?;
-        let mut reading = Reading { moment, interfaces: &interfaces, flows: Vec::new(), tables: Vec::new() };
-        reading.family((TableKind::HalfOpenIpv4, &self.half_open_ipv4), (TableKind::FlowsIpv4, &self.flows_ipv4));
-        reading.family((TableKind::HalfOpenIpv6, &self.half_open_ipv6), (TableKind::FlowsIpv6, &self.flows_ipv6));
-        reading.tables.sort_by_key(|usage| usage.table.index());
-        Ok(Snapshot {
-            taken_unix_ns: moment.now_ns.saturating_add_signed(moment.unix_offset_ns),
-            flows: reading.flows,
-            totals,
-            tables: reading.tables,
-            sockets: socket_view(),
-        })
+        let mut flows = Vec::new();
+        // Room for full tables is address space only, until it is used; growing would copy every record again. Where
+        // even that is refused, it grows.
+        let _ = flows.try_reserve(self.capacity() as usize);
+        let tables = self.read(&Records { moment, interfaces }, |record| flows.push(record));
+        let taken_unix_ns = moment.unix_ns(moment.now_ns);
+        Ok(Snapshot { taken_unix_ns, flows, totals, tables, sockets: socket_view() })
+    }
+
+    fn overview(&self) -> anyhow::Result<Overview> {
+        let totals = self.totals()?;
+        let sockets = socket_view();
+        let moment = self.moment();
+        let now_unix_ns = moment.unix_ns(moment.now_ns);
+        let mut census = Census::default();
+        let tables = self.read(&Standings { moment }, |flow| census.add(&flow, now_unix_ns, sockets.as_ref()));
+        Ok(Overview { census, totals, tables, sockets })
     }
 }
 
@@ -59,13 +66,29 @@ impl PinnedMaps {
     /// When the interfaces' names cannot be read.
     pub fn for_each_flow(&self, mut visit: impl FnMut(FlowRecord)) -> anyhow::Result<u64> {
         let moment = self.moment();
-        let interfaces = InterfaceNames::read(self)?;
-        let name = |index| interfaces.name(index);
-        read_table(&self.half_open_ipv4, moment, name, |_, _, record| visit(record));
-        read_table(&self.flows_ipv4, moment, name, |_, _, record| visit(record));
-        read_table(&self.half_open_ipv6, moment, name, |_, _, record| visit(record));
-        read_table(&self.flows_ipv6, moment, name, |_, _, record| visit(record));
-        Ok(moment.now_ns.saturating_add_signed(moment.unix_offset_ns))
+        let records = Records { moment, interfaces: InterfaceNames::read(self)? };
+        read_table(&self.half_open_ipv4, &records, |_, _, record| visit(record));
+        read_table(&self.flows_ipv4, &records, |_, _, record| visit(record));
+        read_table(&self.half_open_ipv6, &records, |_, _, record| visit(record));
+        read_table(&self.flows_ipv6, &records, |_, _, record| visit(record));
+        Ok(moment.unix_ns(moment.now_ns))
+    }
+
+    /// Shows every flow to `take`, once; how full the tables are.
+    fn read<V: View>(&self, view: &V, mut take: impl FnMut(V::Seen)) -> Vec<TableUsage> {
+        let mut reading = Reading { view, tables: Vec::new() };
+        let (half_open, settled) = (&self.half_open_ipv4, &self.flows_ipv4);
+        reading.family((TableKind::HalfOpenIpv4, half_open), (TableKind::FlowsIpv4, settled), &mut take);
+        let (half_open, settled) = (&self.half_open_ipv6, &self.flows_ipv6);
+        reading.family((TableKind::HalfOpenIpv6, half_open), (TableKind::FlowsIpv6, settled), &mut take);
+        reading.tables.sort_by_key(|usage| usage.table.index());
+        reading.tables
+    }
+
+    /// How many entries all tables have room for.
+    fn capacity(&self) -> u64 {
+        let ipv4 = self.half_open_ipv4.capacity() + self.flows_ipv4.capacity();
+        ipv4 + self.half_open_ipv6.capacity() + self.flows_ipv6.capacity()
     }
 
     /// What has been counted since the agent started, over all CPUs.
@@ -119,64 +142,106 @@ impl PinnedMaps {
     }
 }
 
-type Named<'a, A> = (TableKind, &'a MappedTable<A>);
+/// What a reading makes of each flow.
+trait View {
+    type Seen;
 
-struct Reading<'a> {
-    moment: Moment<'a>,
-    interfaces: &'a InterfaceNames,
-    flows: Vec<FlowRecord>,
-    tables: Vec<TableUsage>,
+    /// The moment as of which flows are seen.
+    fn moment(&self) -> Moment<'_>;
+
+    fn of<A>(&self, key: &FlowKey<A>, flow: &Flow) -> Self::Seen
+    where
+        FlowKey<A>: Key;
 }
 
-impl Reading<'_> {
-    /// Both tables of one address family.
-    fn family<A>(&mut self, half_open: Named<'_, A>, settled: Named<'_, A>)
-    where
-        FlowKey<A>: Key + Copy + Eq + Hash,
-    {
-        let mut candidates: Vec<(FlowKey<A>, FlowRecord)> = Vec::new();
-        // Those that were about to move, however long ago they were seen.
-        let mut leaving: HashSet<FlowKey<A>> = HashSet::new();
-        let recently_ns = self.moment.now_ns.saturating_sub(TICKS_NS);
-        self.table(half_open, |key, flow, record| {
-            if Word(flow.word.0.get()).is_settled() {
-                leaving.insert(*key);
-            }
-            candidates.push((*key, record));
-        });
-        let waiting: HashSet<FlowKey<A>> = candidates.iter().map(|(key, _)| *key).collect();
-        let mut moved: HashSet<FlowKey<A>> = HashSet::new();
-        let mut flows = std::mem::take(&mut self.flows);
-        // Room for a full table is address space only, until it is used; growing would copy every record again. Where
-        // even that is refused, it grows.
-        let _ = flows.try_reserve(settled.1.capacity() as usize + candidates.len());
-        self.table(settled, |key, flow, record| {
-            // Most flows are older than this reading, and cost no lookup.
-            if flow.last_seen_ns() >= recently_ns && waiting.contains(key) || leaving.contains(key) {
-                moved.insert(*key);
-            }
-            flows.push(record);
-        });
-        flows.extend(candidates.into_iter().filter(|(key, _)| !moved.contains(key)).map(|(_, record)| record));
-        self.flows = flows;
+/// All that is known of it.
+struct Records<'a> {
+    moment: Moment<'a>,
+    interfaces: InterfaceNames,
+}
+
+impl View for Records<'_> {
+    type Seen = FlowRecord;
+
+    fn moment(&self) -> Moment<'_> {
+        self.moment
     }
 
-    fn table<A>(&mut self, (table, map): Named<'_, A>, take: impl FnMut(&FlowKey<A>, &Flow, FlowRecord))
+    fn of<A>(&self, key: &FlowKey<A>, flow: &Flow) -> FlowRecord
     where
         FlowKey<A>: Key,
     {
-        let entries = read_table(map, self.moment, |index| self.interfaces.name(index), take);
+        FlowRecord::new(key, flow, self.moment, |index| self.interfaces.name(index))
+    }
+}
+
+/// What is counted of it.
+struct Standings<'a> {
+    moment: Moment<'a>,
+}
+
+impl View for Standings<'_> {
+    type Seen = Standing;
+
+    fn moment(&self) -> Moment<'_> {
+        self.moment
+    }
+
+    #[inline]
+    fn of<A>(&self, key: &FlowKey<A>, flow: &Flow) -> Standing
+    where
+        FlowKey<A>: Key,
+    {
+        Standing::new(key, flow, self.moment)
+    }
+}
+
+type Named<'a, A> = (TableKind, &'a MappedTable<A>);
+
+struct Reading<'a, V> {
+    view: &'a V,
+    tables: Vec<TableUsage>,
+}
+
+impl<V: View> Reading<'_, V> {
+    /// Both tables of one address family.
+    fn family<A>(&mut self, half_open: Named<'_, A>, settled: Named<'_, A>, take: &mut impl FnMut(V::Seen))
+    where
+        FlowKey<A>: Key + Copy + Eq + Hash,
+    {
+        let mut candidates: Vec<(FlowKey<A>, V::Seen)> = Vec::new();
+        // Those that were about to move, however long ago they were seen.
+        let mut leaving = HashSet::<FlowKey<A>, RandomState>::default();
+        self.table(half_open, |key, flow, seen| {
+            if Word(flow.word.0.get()).is_settled() {
+                leaving.insert(*key);
+            }
+            candidates.push((*key, seen));
+        });
+        // Settled flows that may have been half open when those were read. Most are older than this reading, and cost
+        // nothing.
+        let mut moved = HashSet::<FlowKey<A>, RandomState>::default();
+        let recently_ns = self.view.moment().now_ns.saturating_sub(TICKS_NS);
+        self.table(settled, |key, flow, seen| {
+            if flow.last_seen_ns() >= recently_ns && !candidates.is_empty() || leaving.contains(key) {
+                moved.insert(*key);
+            }
+            take(seen);
+        });
+        candidates.into_iter().filter(|(key, _)| !moved.contains(key)).for_each(|(_, seen)| take(seen));
+    }
+
+    fn table<A>(&mut self, (table, map): Named<'_, A>, take: impl FnMut(&FlowKey<A>, &Flow, V::Seen))
+    where
+        FlowKey<A>: Key,
+    {
+        let entries = read_table(map, self.view, take);
         self.tables.push(TableUsage { table, entries, capacity: map.capacity() });
     }
 }
 
 /// Shows the flows of a table to `take`; how many entries it has, those included that are about to leave.
-fn read_table<A>(
-    table: &MappedTable<A>,
-    moment: Moment<'_>,
-    interface: impl Fn(u32) -> Option<Arc<str>>,
-    mut take: impl FnMut(&FlowKey<A>, &Flow, FlowRecord),
-) -> u64
+fn read_table<A, V: View>(table: &MappedTable<A>, view: &V, mut take: impl FnMut(&FlowKey<A>, &Flow, V::Seen)) -> u64
 where
     FlowKey<A>: Key,
 {
@@ -184,7 +249,7 @@ where
     table.for_each(|key, flow| {
         entries += 1;
         if !Word(flow.word.0.get()).has(Mark::Retired) {
-            take(key, flow, FlowRecord::new(key, flow, moment, &interface));
+            take(key, flow, view.of(key, flow));
         }
     });
     entries

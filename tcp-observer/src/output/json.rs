@@ -1,225 +1,251 @@
 //! Flow records as JSON, one object a line.
 //!
-//! The record is an interface: fields may be added, never renamed, and what is unknown is `null`. Output structures
-//! of their own keep it apart from how a snapshot happens to hold a flow. Times are written exactly: seconds as a
-//! decimal with as many digits as nanoseconds need, never as a rounded binary fraction.
+//! The record is an interface: fields may be added, never renamed, and what is unknown is `null`. Their names stand here,
+//! apart from how a snapshot happens to hold a flow. Times are written exactly: seconds as a decimal with as many digits
+//! as nanoseconds need, never as a rounded binary fraction.
 
 use std::{
+    fmt::{self, Display},
     io::{self, Write},
-    net::IpAddr,
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
 use serde::{Serialize, Serializer, ser};
 use serde_json::value::RawValue;
+use tcp_observer_common::conn::Role;
 
-use crate::snapshot::{self, FlowRecord};
+use crate::snapshot::{Close, Endpoint, FlowRecord, Handshake, Notes};
 
 /// Writes the flows, one line each.
 ///
 /// # Errors
 /// When `out` takes no more.
 pub fn write<'a>(flows: impl IntoIterator<Item = &'a FlowRecord>, out: &mut impl Write) -> io::Result<()> {
+    let mut line = Vec::with_capacity(2048);
     for flow in flows {
-        serde_json::to_writer(&mut *out, &Record::from(flow))?;
-        out.write_all(b"\n")?;
+        line.clear();
+        flow.write(&mut line);
+        line.push(b'\n');
+        out.write_all(&line)?;
     }
     Ok(())
 }
 
-#[derive(Serialize)]
-pub(super) struct Record<'a> {
-    originator: Originator,
-    responder: Responder,
-    interface: Option<&'a str>,
-    role: Option<&'static str>,
-    inferred: bool,
-    phase: &'static str,
-    half_open: Option<&'static str>,
-    first_seen: Timestamp,
-    last_seen: Timestamp,
-    duration_seconds: Seconds,
-    handshake: Handshake,
-    close: Close,
-    half_close_seconds: Option<Seconds>,
-    ecn: Option<&'static str>,
-    conn_state: &'static str,
-    history: Text<snapshot::History>,
-    completeness: u8,
-    notes: Labels,
-    vlan: Option<&'a [u16]>,
-}
+/// A flow's object within what a serializer writes.
+pub(super) struct Record<'a>(pub &'a FlowRecord);
 
-#[derive(Serialize)]
-struct Originator {
-    addr: IpAddr,
-    port: u16,
-    state: Option<&'static str>,
-    local: Option<bool>,
-    packets: u64,
-    bytes: u64,
-    isn: Option<u32>,
-    syn_retransmits: u8,
-    fin: bool,
-    rst: bool,
-    #[serde(flatten)]
-    more: More,
-}
-
-#[derive(Serialize)]
-struct Responder {
-    addr: IpAddr,
-    port: u16,
-    state: Option<&'static str>,
-    local: Option<bool>,
-    packets: u64,
-    bytes: u64,
-    isn: Option<u32>,
-    synack_retransmits: u8,
-    fin: bool,
-    rst: bool,
-    #[serde(flatten)]
-    more: More,
-}
-
-/// What both kinds of endpoints have in common besides.
-#[derive(Serialize)]
-struct More {
-    mss: Option<u16>,
-    window_scale: Option<u8>,
-    sack: Option<bool>,
-    timestamps: Option<bool>,
-    retransmits: u32,
-    keepalives: u16,
-    unanswered_keepalives: u8,
-    zero_windows: u16,
-    window_probes: u16,
-    fin_retransmits: u8,
-    heartbeat_seconds: Option<Seconds>,
-}
-
-#[derive(Serialize)]
-struct Handshake {
-    outcome: &'static str,
-    syn_to_synack_seconds: Option<Seconds>,
-    synack_to_ack_seconds: Option<Seconds>,
-    total_seconds: Option<Seconds>,
-    retransmitted: bool,
-    unreachable: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct Close {
-    initiator: Option<&'static str>,
-    how: Option<&'static str>,
-}
-
-impl<'a> From<&'a FlowRecord> for Record<'a> {
-    fn from(flow: &'a FlowRecord) -> Self {
-        let handshake = &flow.handshake;
-        Self {
-            originator: (&flow.originator).into(),
-            responder: (&flow.responder).into(),
-            interface: flow.interface.as_deref(),
-            role: flow.role.map(|role| role.label()),
-            inferred: flow.inferred,
-            phase: flow.phase.label(),
-            half_open: flow.half_open().map(|kind| kind.label()),
-            first_seen: Timestamp(flow.first_seen_unix_ns),
-            last_seen: Timestamp(flow.last_seen_unix_ns),
-            duration_seconds: Seconds(flow.duration_ns()),
-            handshake: Handshake {
-                outcome: handshake.outcome.label(),
-                syn_to_synack_seconds: handshake.syn_to_synack_ns.map(Seconds),
-                synack_to_ack_seconds: handshake.synack_to_ack_ns.map(Seconds),
-                total_seconds: handshake.total_ns.map(Seconds),
-                retransmitted: handshake.retransmitted,
-                unreachable: handshake.unreachable.map(|reason| reason.label()),
-            },
-            close: Close {
-                initiator: flow.close.initiator.map(|initiator| initiator.label()),
-                how: flow.close.how.map(|how| how.label()),
-            },
-            half_close_seconds: flow.half_close_ns.map(Seconds),
-            ecn: flow.ecn(),
-            conn_state: flow.conn_state().label(),
-            history: Text(flow.history),
-            completeness: flow.completeness,
-            notes: Labels(flow.notes),
-            vlan: flow.vlan.as_deref(),
-        }
-    }
-}
-
-impl From<&snapshot::Endpoint> for Originator {
-    fn from(endpoint: &snapshot::Endpoint) -> Self {
-        Self {
-            addr: endpoint.addr,
-            port: endpoint.port,
-            state: endpoint.state.map(|state| state.label()),
-            local: endpoint.local,
-            packets: endpoint.packets,
-            bytes: endpoint.bytes,
-            isn: endpoint.isn,
-            syn_retransmits: endpoint.syn_retransmits,
-            fin: endpoint.fin,
-            rst: endpoint.rst,
-            more: endpoint.into(),
-        }
-    }
-}
-
-impl From<&snapshot::Endpoint> for Responder {
-    fn from(endpoint: &snapshot::Endpoint) -> Self {
-        Self {
-            addr: endpoint.addr,
-            port: endpoint.port,
-            state: endpoint.state.map(|state| state.label()),
-            local: endpoint.local,
-            packets: endpoint.packets,
-            bytes: endpoint.bytes,
-            isn: endpoint.isn,
-            synack_retransmits: endpoint.syn_retransmits,
-            fin: endpoint.fin,
-            rst: endpoint.rst,
-            more: endpoint.into(),
-        }
-    }
-}
-
-impl From<&snapshot::Endpoint> for More {
-    fn from(endpoint: &snapshot::Endpoint) -> Self {
-        Self {
-            mss: endpoint.mss,
-            window_scale: endpoint.window_scale,
-            sack: endpoint.sack,
-            timestamps: endpoint.timestamps,
-            retransmits: endpoint.retransmits,
-            keepalives: endpoint.keepalives,
-            unanswered_keepalives: endpoint.unanswered_keepalives,
-            zero_windows: endpoint.zero_windows,
-            window_probes: endpoint.window_probes,
-            fin_retransmits: endpoint.fin_retransmits,
-            heartbeat_seconds: endpoint.heartbeat_ns.map(Seconds),
-        }
-    }
-}
-
-/// What displays itself, as a string.
-struct Text<T>(T);
-
-impl<T: std::fmt::Display> Serialize for Text<T> {
+impl Serialize for Record<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        let mut object = Vec::new();
+        self.0.write(&mut object);
+        let object: &RawValue = serde_json::from_slice(&object).map_err(ser::Error::custom)?;
+        object.serialize(serializer)
     }
 }
 
-/// Notes by their labels.
-struct Labels(snapshot::Notes);
+/// What can be a value. It is written without a serializer, which looks at each byte of each name for what has to be
+/// escaped: there may be a million lines.
+trait Value {
+    fn write(&self, out: &mut Vec<u8>);
+}
 
-impl Serialize for Labels {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|note| note.label()))
+/// An object with these fields, whose names need no escapes.
+macro_rules! object {
+    ($out:ident, { $($fields:tt)* }) => {
+        $out.push(b'{');
+        fields!($out, "", $($fields)*);
+        $out.push(b'}');
+    };
+}
+
+/// Fields, the first one behind this separator.
+macro_rules! fields {
+    ($out:ident, $before:literal, $name:literal: $value:expr, $($more:tt)*) => {
+        $out.extend_from_slice(concat!($before, "\"", $name, "\":").as_bytes());
+        $value.write($out);
+        fields!($out, ",", $($more)*);
+    };
+    ($out:ident, $before:literal,) => {};
+}
+
+impl Value for FlowRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        object! { out, {
+            "originator": End(&self.originator, Role::Originator),
+            "responder": End(&self.responder, Role::Responder),
+            "interface": self.interface.as_deref().map(Escaped),
+            "role": self.role.map(|role| role.label()),
+            "inferred": self.inferred,
+            "phase": self.phase.label(),
+            "half_open": self.half_open().map(|kind| kind.label()),
+            "first_seen": Timestamp(self.first_seen_unix_ns),
+            "last_seen": Timestamp(self.last_seen_unix_ns),
+            "duration_seconds": Seconds(self.duration_ns()),
+            "handshake": self.handshake,
+            "close": self.close,
+            "half_close_seconds": self.half_close_ns.map(Seconds),
+            "ecn": self.ecn(),
+            "conn_state": self.conn_state().label(),
+            "history": Quoted(self.history),
+            "completeness": self.completeness,
+            "notes": self.notes,
+            "vlan": self.vlan,
+        } }
+    }
+}
+
+struct End<'a>(&'a Endpoint, Role);
+
+impl Value for End<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let &Self(end, role) = self;
+        out.push(b'{');
+        fields! { out, "",
+            "addr": Quoted(end.addr),
+            "port": end.port,
+            "state": end.state.map(|state| state.label()),
+            "local": end.local,
+            "packets": end.packets,
+            "bytes": end.bytes,
+            "isn": end.isn,
+        }
+        match role {
+            Role::Originator => {
+                fields!(out, ",", "syn_retransmits": end.syn_retransmits,);
+            }
+            Role::Responder => {
+                fields!(out, ",", "synack_retransmits": end.syn_retransmits,);
+            }
+        }
+        fields! { out, ",",
+            "fin": end.fin,
+            "rst": end.rst,
+            "mss": end.mss,
+            "window_scale": end.window_scale,
+            "sack": end.sack,
+            "timestamps": end.timestamps,
+            "retransmits": end.retransmits,
+            "keepalives": end.keepalives,
+            "unanswered_keepalives": end.unanswered_keepalives,
+            "zero_windows": end.zero_windows,
+            "window_probes": end.window_probes,
+            "fin_retransmits": end.fin_retransmits,
+            "heartbeat_seconds": end.heartbeat_ns.map(Seconds),
+        }
+        out.push(b'}');
+    }
+}
+
+impl Value for Handshake {
+    fn write(&self, out: &mut Vec<u8>) {
+        object! { out, {
+            "outcome": self.outcome.label(),
+            "syn_to_synack_seconds": self.syn_to_synack_ns.map(Seconds),
+            "synack_to_ack_seconds": self.synack_to_ack_ns.map(Seconds),
+            "total_seconds": self.total_ns.map(Seconds),
+            "retransmitted": self.retransmitted,
+            "unreachable": self.unreachable.map(|reason| reason.label()),
+        } }
+    }
+}
+
+impl Value for Close {
+    fn write(&self, out: &mut Vec<u8>) {
+        object! { out, {
+            "initiator": self.initiator.map(|initiator| initiator.label()),
+            "how": self.how.map(|how| how.label()),
+        } }
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Some(value) => value.write(out),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+}
+
+impl Value for bool {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if *self { b"true" } else { b"false" });
+    }
+}
+
+macro_rules! integers {
+    ($($integer:ty)*) => {
+        $(impl Value for $integer {
+            fn write(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(itoa::Buffer::new().format(*self).as_bytes());
+            }
+        })*
+    };
+}
+integers!(u8 u16 u32 u64);
+
+/// A label: letters and underscores.
+impl Value for &'static str {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(b'"');
+        out.extend_from_slice(self.as_bytes());
+        out.push(b'"');
+    }
+}
+
+impl Value for Notes {
+    fn write(&self, out: &mut Vec<u8>) {
+        list(self.iter().map(|note| note.label()), out);
+    }
+}
+
+impl Value for Arc<[u16]> {
+    fn write(&self, out: &mut Vec<u8>) {
+        list(self.iter().copied(), out);
+    }
+}
+
+fn list(values: impl Iterator<Item = impl Value>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (index, value) in values.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        value.write(out);
+    }
+    out.push(b']');
+}
+
+/// What displays itself without anything that would need an escape, as a string.
+struct Quoted<T>(T);
+
+impl<T: Display> Value for Quoted<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        // A vector takes all there is.
+        let _ = write!(out, "\"{}\"", self.0);
+    }
+}
+
+/// What others have named.
+struct Escaped<'a>(&'a str);
+
+impl Value for Escaped<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        // As above.
+        let _ = serde_json::to_writer(out, self.0);
+    }
+}
+
+impl Value for Timestamp {
+    fn write(&self, out: &mut Vec<u8>) {
+        Quoted(self).write(out);
+    }
+}
+
+impl Value for Seconds {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.write_to(&mut [0; Self::LONGEST]).as_bytes());
     }
 }
 
@@ -227,8 +253,8 @@ impl Serialize for Labels {
 /// (<https://www.rfc-editor.org/rfc/rfc3339#section-5.6>).
 pub(super) struct Timestamp(pub u64);
 
-impl std::fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(self.0)).fmt(f)
     }
 }
@@ -278,8 +304,8 @@ impl Seconds {
     }
 }
 
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.write_to(&mut [0; Self::LONGEST]))
     }
 }
@@ -337,7 +363,7 @@ mod tests {
         flow.responder.syn_retransmits = 2;
         flow.phase = Phase::TimeWait;
         flow.last_seen_unix_ns = flow.first_seen_unix_ns + 1_234_567_000;
-        flow.close = snapshot::Close { initiator: Some(Initiator::Originator), how: Some(How::Fin) };
+        flow.close = Close { initiator: Some(Initiator::Originator), how: Some(How::Fin) };
         flow.originator.retransmits = 5;
         flow.originator.heartbeat_ns = Some(30_010_000_000);
         flow.responder.keepalives = 9;
@@ -382,7 +408,7 @@ mod tests {
         flow.responder.state = None;
         flow.responder.isn = None;
         flow.phase = Phase::HalfOpen;
-        flow.handshake = snapshot::Handshake {
+        flow.handshake = Handshake {
             outcome: Outcome::InProgress,
             syn_to_synack_ns: None,
             synack_to_ack_ns: None,

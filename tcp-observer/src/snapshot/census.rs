@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use tcp_observer_common::conn::{Locality, Phase, State};
 
 use super::{
-    Endpoint, FlowRecord, HalfOpen, Snapshot, SocketView,
+    HalfOpen, Snapshot, SocketView,
     ephemeral::{PortsCounted, PortsInUse},
+    standing::{End, Standing},
 };
 
 /// Ages of a half-open flow: an exclusive upper bound in seconds, and the word for it. The bounds are the moments at
@@ -61,16 +62,16 @@ impl Census {
     pub fn of(snapshot: &Snapshot) -> Self {
         let mut census = Self::default();
         for flow in &snapshot.flows {
-            census.add(flow, snapshot.taken_unix_ns, snapshot.sockets.as_ref());
+            census.add(&flow.into(), snapshot.taken_unix_ns, snapshot.sockets.as_ref());
         }
         census
     }
 
     /// Counts a flow as it stands at this moment; `sockets` say who listens, where that is known.
-    pub fn add(&mut self, flow: &FlowRecord, now_unix_ns: u64, sockets: Option<&SocketView>) {
+    pub fn add(&mut self, flow: &Standing, now_unix_ns: u64, sockets: Option<&SocketView>) {
         let role = role_index(flow.role);
         self.flows += 1;
-        for endpoint in flow.counted_endpoints() {
+        for endpoint in flow.counted_ends() {
             self.states[role][endpoint.state.unwrap_or(State::Unknown).index()] += 1;
         }
         for endpoint in [&flow.originator, &flow.responder] {
@@ -87,14 +88,14 @@ impl Census {
         }
         if !matches!(flow.phase, Phase::TimeWait | Phase::Closed) {
             let unanswered = |local: bool| {
-                let of_side = |end: &&Endpoint| (end.local == Some(true)) == local;
+                let of_side = |end: &&End| (end.local == Some(true)) == local;
                 [&flow.originator, &flow.responder].into_iter().filter(of_side).any(|end| end.unanswered_keepalives > 0)
             };
             self.unanswered_keepalives[0] += u64::from(unanswered(true));
             self.unanswered_keepalives[1] += u64::from(unanswered(false));
         }
-        if let Some(kind) = flow.half_open() {
-            let age_ns = flow.age_ns(now_unix_ns);
+        if let Some(kind) = flow.half_open {
+            let age_ns = now_unix_ns.saturating_sub(flow.first_seen_unix_ns);
             self.half_open[kind as usize][role][age_index(&AGES, age_ns)] += 1;
             let is_old = kind == HalfOpen::UnansweredSyn && age_ns > SUSPICIOUS_NS;
             let at = &flow.responder;
@@ -117,23 +118,6 @@ impl Census {
 fn age_index(ages: &[(u64, &str)], age_ns: u64) -> usize {
     let seconds = age_ns / 1_000_000_000;
     ages.iter().position(|&(bound, _)| seconds < bound).unwrap_or(ages.len() - 1)
-}
-
-impl FlowRecord {
-    /// The endpoints whose states stand for this flow where states are counted or filtered.
-    pub fn counted_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        let (originator, responder) = match self.role {
-            Some(Locality::Client) => (true, false),
-            Some(Locality::Server) => (false, true),
-            Some(Locality::Loopback | Locality::Forwarded) | None => (true, true),
-        };
-        [originator.then_some(&self.originator), responder.then_some(&self.responder)].into_iter().flatten()
-    }
-
-    /// How long ago it was first seen, in nanoseconds.
-    pub fn age_ns(&self, now_unix_ns: u64) -> u64 {
-        now_unix_ns.saturating_sub(self.first_seen_unix_ns)
-    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use foldhash::fast::RandomState;
 use tcp_observer_common::conn::State;
 
-use super::FlowRecord;
+use super::Standing;
 
 /// The local ports in use from one local address towards one remote service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +24,10 @@ pub struct PortsInUse {
 
 /// Counts flows that a local originator holds a port for. TIME-WAIT holds one, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PortsCounted(HashMap<(IpAddr, SocketAddr), u64>);
+pub(super) struct PortsCounted(HashMap<(IpAddr, SocketAddr), u64, RandomState>);
 
 impl PortsCounted {
-    pub fn add(&mut self, flow: &FlowRecord) {
+    pub fn add(&mut self, flow: &Standing) {
         let (from, to) = (&flow.originator, &flow.responder);
         if from.local == Some(true) && from.state != Some(State::Closed) {
             *self.0.entry((from.addr, SocketAddr::new(to.addr, to.port))).or_default() += 1;
@@ -60,7 +61,7 @@ mod tests {
         let mut add = |from: &str, to: &str, role, state| {
             let mut flow = fixture::flow(from, to, Some(role));
             flow.originator.state = Some(state);
-            counted.add(&flow);
+            counted.add(&Standing::from(&flow));
         };
         for port in 40000..40005 {
             add(&format!("192.0.2.1:{port}"), "198.51.100.1:443", Locality::Client, State::TimeWait);

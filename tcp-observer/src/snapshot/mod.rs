@@ -10,6 +10,7 @@ mod ephemeral;
 pub mod fixture;
 mod record;
 mod sockets;
+mod standing;
 mod story;
 mod zeek;
 
@@ -18,9 +19,11 @@ use tcp_observer_common::{
     histogram::Histogram,
 };
 
+use census::Census;
 pub use ephemeral::PortsInUse;
 pub use record::{Close, Endpoint, FlowRecord, HalfOpen, Handshake, Key, Moment};
 pub use sockets::SocketView;
+pub use standing::Standing;
 pub use story::{History, Notes, notable};
 pub use zeek::ConnState;
 
@@ -35,6 +38,23 @@ pub struct Snapshot {
     pub tables: Vec<TableUsage>,
     /// `None` in replay, and where the kernel shows no sockets.
     pub sockets: Option<SocketView>,
+}
+
+/// The same with its flows counted rather than kept.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    pub census: Census,
+    pub totals: Totals,
+    pub tables: Vec<TableUsage>,
+    pub sockets: Option<SocketView>,
+}
+
+impl From<Snapshot> for Overview {
+    fn from(snapshot: Snapshot) -> Self {
+        let census = Census::of(&snapshot);
+        let Snapshot { taken_unix_ns: _, flows: _, totals, tables, sockets } = snapshot;
+        Self { census, totals, tables, sockets }
+    }
 }
 
 /// What has been counted since the agent started, or since the capture's beginning.

@@ -114,6 +114,12 @@ pub enum HalfOpen {
 impl HalfOpen {
     pub const ALL: [Self; 2] = [Self::UnansweredSyn, Self::UnackedSynAck];
 
+    /// Which of them a flow is, by what was seen of its responder, if it is half open.
+    pub(super) fn of(outcome: Outcome, has_isn: bool, responder: Option<State>) -> Option<Self> {
+        let answered = has_isn || responder == Some(State::SynReceived);
+        (outcome == Outcome::InProgress).then_some(if answered { Self::UnackedSynAck } else { Self::UnansweredSyn })
+    }
+
     /// The word for it in metrics and tables.
     pub const fn label(self) -> &'static str {
         match self {
@@ -133,6 +139,23 @@ pub struct Moment<'a> {
     pub limits: &'a Limits,
     /// Whether it is known which addresses are local.
     pub knows_local: bool,
+}
+
+impl Moment<'_> {
+    /// A time of the flow's clock in nanoseconds since the Unix epoch.
+    pub fn unix_ns(&self, ns: u64) -> u64 {
+        ns.saturating_add_signed(self.unix_offset_ns)
+    }
+}
+
+/// Which of a flow's ends count: the local one where this host is one of the two, both elsewhere.
+pub(super) fn counted<T>(role: Option<Locality>, originator: T, responder: T) -> impl Iterator<Item = T> {
+    let (first, second) = match role {
+        Some(Locality::Client) => (Some(originator), None),
+        Some(Locality::Server) => (Some(responder), None),
+        Some(Locality::Loopback | Locality::Forwarded) | None => (Some(originator), Some(responder)),
+    };
+    first.into_iter().chain(second)
 }
 
 /// A flow key of either family, with its addresses as the standard library has them.
@@ -171,7 +194,6 @@ impl FlowRecord {
     {
         let word = flow.settled_at(moment.now_ns, moment.limits);
         let times = &flow.times;
-        let unix = |ns: u64| ns.saturating_add_signed(moment.unix_offset_ns);
         let endpoint = |role| Endpoint::new(key, flow, word, role, moment.knows_local);
         let first_tap = [Role::Originator, Role::Responder]
             .into_iter()
@@ -184,9 +206,9 @@ impl FlowRecord {
             role: moment.knows_local.then(|| word.locality()),
             inferred: word.has(Mark::Inferred),
             phase: word.phase(),
-            first_seen_unix_ns: unix(times.first_ns.get()),
-            last_seen_unix_ns: unix(flow.last_seen_ns()),
-            changed_unix_ns: unix(times.changed_ns.get()),
+            first_seen_unix_ns: moment.unix_ns(times.first_ns.get()),
+            last_seen_unix_ns: moment.unix_ns(flow.last_seen_ns()),
+            changed_unix_ns: moment.unix_ns(times.changed_ns.get()),
             handshake: Handshake {
                 outcome: word.outcome(),
                 syn_to_synack_ns: times.syn_to_synack_ns(),
@@ -212,7 +234,7 @@ impl FlowRecord {
 
     /// Zeek's word for how the connection went.
     pub fn conn_state(&self) -> ConnState {
-        conn_state(self.history.letters().into_iter(), self.originator.bytes, self.responder.bytes)
+        conn_state(self.history.letters(), self.originator.bytes, self.responder.bytes)
     }
 
     /// Which kind of explicit congestion notification its ends have agreed on, if any.
@@ -226,12 +248,17 @@ impl FlowRecord {
 
     /// Which way the flow is half open, if it is.
     pub fn half_open(&self) -> Option<HalfOpen> {
-        let answered = self.responder.isn.is_some() || self.responder.state == Some(State::SynReceived);
-        (self.handshake.outcome == Outcome::InProgress).then_some(if answered {
-            HalfOpen::UnackedSynAck
-        } else {
-            HalfOpen::UnansweredSyn
-        })
+        HalfOpen::of(self.handshake.outcome, self.responder.isn.is_some(), self.responder.state)
+    }
+
+    /// The endpoints whose states stand for this flow where states are counted or filtered.
+    pub fn counted_endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        counted(self.role, &self.originator, &self.responder)
+    }
+
+    /// How long ago it was first seen, in nanoseconds.
+    pub fn age_ns(&self, now_unix_ns: u64) -> u64 {
+        now_unix_ns.saturating_sub(self.first_seen_unix_ns)
     }
 
     /// How long it lasted, from the first segment seen to the last, in nanoseconds.

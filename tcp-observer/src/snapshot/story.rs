@@ -2,7 +2,10 @@
 //!
 //! Both stay as small as the core has them, since a snapshot may hold a million; they are unfolded when they are shown.
 
-use std::{cell::Cell, fmt};
+use std::{
+    cell::Cell,
+    fmt::{self, Write as _},
+};
 
 use tcp_observer_common::conn::{Letter, Note, Role, Story};
 
@@ -16,8 +19,8 @@ impl History {
     }
 
     /// Who did what, oldest first.
-    pub fn letters(self) -> Vec<(Role, Letter)> {
-        Story { letters: self.0.map(Cell::new), notes: Cell::default() }.history().collect()
+    pub fn letters(self) -> impl Iterator<Item = (Role, Letter)> + Clone {
+        Story { letters: self.0.map(Cell::new), notes: Cell::default() }.history()
     }
 }
 
@@ -26,7 +29,7 @@ impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (role, letter) in self.letters() {
             match role {
-                Role::Originator => f.write_str(&letter.label().to_ascii_uppercase())?,
+                Role::Originator => letter.label().chars().try_for_each(|c| f.write_char(c.to_ascii_uppercase()))?,
                 Role::Responder => f.write_str(letter.label())?,
             }
         }
@@ -116,7 +119,7 @@ mod tests {
         for text in ["", "S", "ShADadFf", "ShADadtTtTtTwWwWwWtTfFrR"] {
             assert_eq!(History::from(text).to_string(), text);
         }
-        let letters = History::from("Sh").letters();
+        let letters: Vec<_> = History::from("Sh").letters().collect();
         assert_eq!(letters, [(Role::Originator, Letter::Syn), (Role::Responder, Letter::SynAck)]);
     }
 

@@ -13,7 +13,7 @@ use super::{
 };
 
 pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
-    let counters = &view.snapshot.totals.counters;
+    let counters = &view.overview.totals.counters;
 
     let mut closes = Family::counter(
         "closes_total",
@@ -47,7 +47,7 @@ pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
         ["role"],
     );
     for &role in Locality::ALL {
-        let histogram = view.snapshot.totals.handshakes.get(half_close(role) as usize).copied().unwrap_or_default();
+        let histogram = view.overview.totals.handshakes.get(half_close(role) as usize).copied().unwrap_or_default();
         half_closes.add_histogram([role.label()], &histogram, Bounds::COARSE);
     }
     half_closes.push_to(families);

@@ -10,7 +10,7 @@ use crate::snapshot::{
 };
 
 pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
-    let census = view.census;
+    let census = &view.overview.census;
 
     let mut connections = Family::gauge(
         "connections",

@@ -1,4 +1,4 @@
-//! Metric families as they are filled from a snapshot.
+//! Metric families as they are filled from an overview.
 //!
 //! A thin layer over the `prometheus` crate's model: it adds the prefix, holds a family to its labels (their number
 //! is checked at compile time), and turns the kernel's disjoint nanosecond buckets into cumulative ones in seconds.

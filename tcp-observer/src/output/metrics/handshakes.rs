@@ -33,7 +33,7 @@ fn durations(view: &View<'_>, families: &mut Vec<MetricFamily>) {
         for &role in Locality::ALL {
             for (retransmitted, label) in [(false, "false"), (true, "true")] {
                 let place = by_role(part, role, retransmitted) as usize;
-                let histogram = view.snapshot.totals.handshakes.get(place).copied().unwrap_or_default();
+                let histogram = view.overview.totals.handshakes.get(place).copied().unwrap_or_default();
                 family.add_histogram([part.label(), role.label(), label], &histogram, Bounds::ALL);
             }
         }
@@ -42,7 +42,7 @@ fn durations(view: &View<'_>, families: &mut Vec<MetricFamily>) {
 }
 
 fn port_durations(view: &View<'_>, families: &mut Vec<MetricFamily>) {
-    let totals = &view.snapshot.totals;
+    let totals = &view.overview.totals;
     let mut family = Family::histogram(
         "port_handshake_duration_seconds",
         "Time of completed handshakes by the responder's port, for the first combinations of port and role that \
@@ -67,7 +67,7 @@ fn port_durations(view: &View<'_>, families: &mut Vec<MetricFamily>) {
 }
 
 fn attempt_outcomes(view: &View<'_>, families: &mut Vec<MetricFamily>) {
-    let totals = &view.snapshot.totals;
+    let totals = &view.overview.totals;
     let mut family = Family::counter(
         "connection_attempts_total",
         "Connection attempts by how their handshake ended. Ports as in port_handshake_duration_seconds.",
@@ -94,7 +94,7 @@ fn completion(view: &View<'_>, families: &mut Vec<MetricFamily>) {
         ["role"],
     );
     for &role in Locality::ALL {
-        let count = |outcome| attempts(&view.snapshot.totals, &ALL_SLOTS, role, outcome) as f64;
+        let count = |outcome| attempts(&view.overview.totals, &ALL_SLOTS, role, outcome) as f64;
         let decided: f64 = outcomes().map(count).sum();
         family.add([role.label()], count(Outcome::Completed) / decided);
     }
@@ -110,7 +110,7 @@ fn retransmits(view: &View<'_>, families: &mut Vec<MetricFamily>) {
     );
     for &kind in Retransmit::ALL {
         for &role in Locality::ALL {
-            let count = view.snapshot.totals.counters.handshake_retransmits[kind.index()][role.index()];
+            let count = view.overview.totals.counters.handshake_retransmits[kind.index()][role.index()];
             family.add_count([kind.label(), role.label()], count);
         }
     }

@@ -1,6 +1,6 @@
-//! The Prometheus exposition: a snapshot in, text format 0.0.4 out.
+//! The Prometheus exposition: an overview in, text format 0.0.4 out.
 //!
-//! One file per group of families. They are built anew from each snapshot and encoded at once, with no registry in
+//! One file per group of families. They are built anew from each overview and encoded at once, with no registry in
 //! between: the kernel does the counting, and a scrape that fails must be able to say so. The only thing kept from
 //! scrape to scrape is which ports have series of their own ([`named_ports`]).
 //!
@@ -30,7 +30,7 @@ use prometheus::{TextEncoder, proto::MetricFamily};
 pub use self::agreement::SocketCheck;
 use self::named_ports::NamedPorts;
 use crate::{
-    snapshot::{Snapshot, census::Census},
+    snapshot::Overview,
     source::Source,
     version::{BUILD, Build},
 };
@@ -66,7 +66,7 @@ pub struct Attachment {
     pub mode: &'static str,
 }
 
-/// Turns snapshots into the text of `/metrics`.
+/// Turns what a source says into the text of `/metrics`.
 pub struct Exporter {
     source: Arc<dyn Source + Send + Sync>,
     status: Arc<dyn AgentStatus + Send + Sync>,
@@ -75,8 +75,7 @@ pub struct Exporter {
 
 /// All that the families of one scrape are filled from.
 struct View<'a> {
-    snapshot: &'a Snapshot,
-    census: &'a Census,
+    overview: &'a Overview,
     ports: &'a NamedPorts,
     programs: Vec<ProgramUsage>,
     attachments: Vec<Attachment>,
@@ -95,15 +94,14 @@ impl Exporter {
     /// # Errors
     /// When the tables cannot be read.
     pub fn render(&self) -> anyhow::Result<String> {
-        // Held from before the snapshot: scrapes that overlap would multiply its memory.
+        // Held from before the reading, so that pairs are named in the order in which totals are read.
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         let started = Instant::now();
-        let snapshot = self.source.snapshot().context("cannot read the tables")?;
+        let overview = self.source.overview().context("cannot read the tables")?;
         let snapshot_took = started.elapsed();
-        ports.learn(&snapshot.totals);
+        ports.learn(&overview.totals);
         let view = View {
-            snapshot: &snapshot,
-            census: &Census::of(&snapshot),
+            overview: &overview,
             ports: &ports,
             programs: self.status.programs(),
             attachments: self.status.attachments(),

@@ -9,7 +9,7 @@ use tcp_observer_common::{
 use super::{View, family::Family};
 
 pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
-    let counters = &view.snapshot.totals.counters;
+    let counters = &view.overview.totals.counters;
 
     let mut segments = Family::counter(
         "segments_total",

@@ -7,7 +7,7 @@ use super::{View, family::Family};
 use crate::snapshot::notable;
 
 pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
-    let counters = &view.snapshot.totals.counters;
+    let counters = &view.overview.totals.counters;
     let noted = |note: Note| counters.notes[note.index()];
 
     let mut recognised = Family::counter(

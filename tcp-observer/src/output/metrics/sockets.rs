@@ -13,7 +13,7 @@ pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
 }
 
 fn listeners(view: &View<'_>, families: &mut Vec<MetricFamily>) {
-    let noted = |note: Note| view.snapshot.totals.counters.notes[note.index()];
+    let noted = |note: Note| view.overview.totals.counters.notes[note.index()];
     let mut total = Family::counter(
         "listen_overflow_suspected_total",
         "SYN-ACKs sent again although they were acknowledged, by whether data had come as well. After an ACK the \
@@ -30,8 +30,8 @@ fn listeners(view: &View<'_>, families: &mut Vec<MetricFamily>) {
          listener's queue may be full, or a firewall drops them. Absent where the kernel does not show its sockets.",
         [],
     );
-    if view.snapshot.sockets.is_some() {
-        let waiting = &view.census.unanswered_by_listener;
+    if view.overview.sockets.is_some() {
+        let waiting = &view.overview.census.unanswered_by_listener;
         connections.add_count([], waiting.values().sum());
     }
     connections.push_to(families);
@@ -42,7 +42,7 @@ fn listeners(view: &View<'_>, families: &mut Vec<MetricFamily>) {
          Absent where the kernel does not show its sockets.",
         [],
     );
-    if let Some(sockets) = &view.snapshot.sockets {
+    if let Some(sockets) = &view.overview.sockets {
         overflowing.add_count([], sockets.overflowing);
     }
     overflowing.push_to(families);
@@ -55,7 +55,7 @@ fn ephemeral(view: &View<'_>, families: &mut Vec<MetricFamily>) {
          hold, TIME_WAIT included.",
         [],
     );
-    in_use.add_count([], view.census.ports_in_use().first().map_or(0, |first| first.ports));
+    in_use.add_count([], view.overview.census.ports_in_use().first().map_or(0, |first| first.ports));
     in_use.push_to(families);
 
     let mut available = Family::gauge(
@@ -64,7 +64,7 @@ fn ephemeral(view: &View<'_>, families: &mut Vec<MetricFamily>) {
          (net.ipv4.ip_local_port_range). Absent where that is not known.",
         [],
     );
-    if let Some(ports) = view.snapshot.sockets.as_ref().and_then(|sockets| sockets.ephemeral_ports()) {
+    if let Some(ports) = view.overview.sockets.as_ref().and_then(|sockets| sockets.ephemeral_ports()) {
         available.add_count([], ports);
     }
     available.push_to(families);

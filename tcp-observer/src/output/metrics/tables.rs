@@ -13,7 +13,7 @@ pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
         "Flows that a table can hold; when it is full, new ones are counted as skipped packets (table_full).",
         ["table"],
     );
-    for usage in &view.snapshot.tables {
+    for usage in &view.overview.tables {
         entries.add_count([usage.table.label()], usage.entries);
         capacity.add_count([usage.table.label()], usage.capacity);
     }
@@ -27,7 +27,7 @@ pub(super) fn collect(view: &View<'_>, families: &mut Vec<MetricFamily>) {
     );
     for &table in TableKind::ALL {
         for &reason in Eviction::ALL {
-            let count = view.snapshot.totals.counters.evictions[table.index()][reason.index()];
+            let count = view.overview.totals.counters.evictions[table.index()][reason.index()];
             evictions.add_count([table.label(), reason.label()], count);
         }
     }

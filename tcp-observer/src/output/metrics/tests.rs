@@ -10,7 +10,7 @@ use tcp_observer_common::{
 
 use super::*;
 use crate::{
-    snapshot::{TableUsage, fixture},
+    snapshot::{Snapshot, TableUsage, fixture},
     verify::Exception,
 };
 
@@ -54,8 +54,7 @@ fn render(snapshot: &Snapshot, programs: Vec<ProgramUsage>, attachments: Vec<Att
     let mut ports = NamedPorts::default();
     ports.learn(&snapshot.totals);
     let view = View {
-        snapshot,
-        census: &Census::of(snapshot),
+        overview: &Overview::from(snapshot.clone()),
         ports: &ports,
         programs,
         attachments,

@@ -98,7 +98,7 @@ impl<'a> End<'a> {
             remote: difference.remote.into(),
             socket: difference.socket().map(|socket| Socket::new(socket, process)),
             state: difference.state().map(|state| state.label()),
-            flow: flow.map(Record::from),
+            flow: flow.map(Record),
             idle_seconds: flow.map(|flow| since(flow.last_seen_unix_ns)),
             age_seconds: flow.map(|flow| since(flow.first_seen_unix_ns)),
             state_age_seconds: flow.map(|flow| since(flow.changed_unix_ns)),
