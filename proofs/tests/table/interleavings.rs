@@ -14,41 +14,14 @@ use loom::{
 };
 use proofs::{
     amount::amount,
-    buckets::{Table, Word},
+    buckets::{Table, Word as _},
 };
 use tcp_observer_common::table::{Hash, Looked, Refusal, There, copy_whole, find, insert, is_taken, release};
 
-/// A word whose order of access loom explores.
-struct Explored(AtomicU32);
-
-impl Word for Explored {
-    fn new(value: u32) -> Self {
-        Self(AtomicU32::new(value))
-    }
-
-    fn load(&self) -> u32 {
-        self.0.load(Acquire)
-    }
-
-    fn load_relaxed(&self) -> u32 {
-        self.0.load(Relaxed)
-    }
-
-    fn store_relaxed(&self, value: u32) {
-        self.0.store(value, Relaxed);
-    }
-
-    fn exchange(&self, current: u32, new: u32) -> bool {
-        fence(SeqCst);
-        let exchanged = self.0.compare_exchange(current, new, SeqCst, SeqCst).is_ok();
-        fence(SeqCst);
-        exchanged
-    }
-
-    fn acquire_fence() {
-        fence(Acquire);
-    }
-}
+word!(
+    /// A word whose order of access loom explores.
+    Explored
+);
 
 type Small = Table<Explored, 3>;
 

@@ -1,6 +1,43 @@
 //! The flow table: what its protocol promises, held against a model (`filling`), between threads (`threads`), and between
 //! all interleavings of a few steps on weakly ordered memory (`interleavings`).
 
+/// A [`Word`](proofs::buckets::Word) made of the atomics that the module has imported.
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        pub struct $name(AtomicU32);
+
+        impl proofs::buckets::Word for $name {
+            fn new(value: u32) -> Self {
+                Self(AtomicU32::new(value))
+            }
+
+            fn load(&self) -> u32 {
+                self.0.load(Acquire)
+            }
+
+            fn load_relaxed(&self) -> u32 {
+                self.0.load(Relaxed)
+            }
+
+            fn store_relaxed(&self, value: u32) {
+                self.0.store(value, Relaxed);
+            }
+
+            fn exchange(&self, current: u32, new: u32) -> bool {
+                fence(SeqCst);
+                let exchanged = self.0.compare_exchange(current, new, SeqCst, SeqCst).is_ok();
+                fence(SeqCst);
+                exchanged
+            }
+
+            fn acquire_fence() {
+                fence(Acquire);
+            }
+        }
+    };
+}
+
 mod filling;
 mod interleavings;
 mod threads;
@@ -11,40 +48,12 @@ use std::sync::atomic::{
     fence,
 };
 
-use proofs::buckets::Word;
 use tcp_observer_common::table::Hash;
 
-/// This machine's own words.
-pub struct Native(AtomicU32);
-
-impl Word for Native {
-    fn new(value: u32) -> Self {
-        Self(AtomicU32::new(value))
-    }
-
-    fn load(&self) -> u32 {
-        self.0.load(Acquire)
-    }
-
-    fn load_relaxed(&self) -> u32 {
-        self.0.load(Relaxed)
-    }
-
-    fn store_relaxed(&self, value: u32) {
-        self.0.store(value, Relaxed);
-    }
-
-    fn exchange(&self, current: u32, new: u32) -> bool {
-        fence(SeqCst);
-        let exchanged = self.0.compare_exchange(current, new, SeqCst, SeqCst).is_ok();
-        fence(SeqCst);
-        exchanged
-    }
-
-    fn acquire_fence() {
-        fence(Acquire);
-    }
-}
+word!(
+    /// This machine's own words.
+    Native
+);
 
 /// A hash as good as random: splitmix64, by Steele, Lea and Flood.
 pub fn random_hash(key: u32) -> Hash {
