@@ -18,7 +18,7 @@ use proofs::{
 };
 use tcp_observer_common::table::{Hash, Looked, Refusal, There, copy_whole, find, insert, is_taken, release};
 
-word!(
+proofs::word!(
     /// A word whose order of access loom explores.
     Explored
 );

@@ -5,10 +5,8 @@ use std::{
     thread,
 };
 
-use proofs::buckets::Table;
+use proofs::buckets::{Native, Table, random_hash};
 use tcp_observer_common::table::{PLACES, Refusal, There, copy_whole, find_published, insert, release};
-
-use super::{Native, random_hash};
 
 const KEYS: u32 = 24;
 const STEPS: u32 = 200_000;

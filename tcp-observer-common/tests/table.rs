@@ -1,13 +1,12 @@
-//! One thread: the table does what a map does, and fills up as far as two choices let it.
+//! The flow table for one thread: it does what a map does, and fills up as far as two choices let it. Between threads:
+//! `proofs/tests/table`.
 
 use std::collections::HashMap;
 
-use proofs::buckets::Table;
+use proofs::buckets::{Native, Table, random_hash};
 use tcp_observer_common::table::{
     Bucket, Buckets, ENTRIES, Looked, PLACES, Refusal, There, find, insert, nth_oldest, release,
 };
-
-use super::{Native, random_hash};
 
 type Full = Table<Native, PLACES>;
 
