@@ -537,7 +537,7 @@ pub fn start<A: Address, E: Host + Family<A>>(
         return Started::Skipped(if is_nonsense { Skip::BadFlags } else { Skip::UnknownFlow });
     };
     let now_ns = host.precise_ns();
-    // Sixteen bits of microseconds tell incarnations in one slot apart well enough.
+    // Sixteen bits of microseconds tell incarnations in one slot apart well enough, where the table has no number for it.
     let word = word.in_epoch((now_ns >> 10) as u16);
     let word = with_locality(host, key, word);
     let word = if host.keeps_all() { word.with(Mark::MayLack) } else { word };

@@ -2,7 +2,7 @@
 //! one.
 
 use tcp_observer_common::{
-    conn::{Outcome, State::*},
+    conn::{Mark, Outcome, State::*},
     counters::{Eviction, Skip::*, TableKind},
     flow::Ipv4,
 };
@@ -115,4 +115,49 @@ fn a_handshake_that_was_refused_gives_way_without_being_counted_twice() {
     talk.peers_from(40001).0.syn(1);
     assert_eq!((talk.attempts(Outcome::Refused), talk.all_attempts()), (1, 1));
     assert_eq!(evicted(&talk, TableKind::HalfOpenIpv4, Eviction::Closed), 1);
+}
+
+#[test]
+fn the_four_oldest_are_looked_at_and_no_more() {
+    for (established, gives_way) in [(3, true), (4, false)] {
+        let talk = talk(8, established + 1);
+        let open_from = |port: u16| {
+            let (client, server) = talk.peers_from(port);
+            client.syn(1000);
+            server.syn_ack(5000, 1001);
+            client.ack(1001, 5001);
+            talk.wait(1);
+            client
+        };
+        for port in 0..established as u16 {
+            open_from(50_000 + port);
+        }
+        open_from(51_000).rst(1001);
+        let (client, server) = talk.peers_from(52_000);
+        client.syn(1);
+        server.syn_ack(1, 2);
+        if gives_way {
+            client.ack(2, 2);
+        } else {
+            client.skipped(TableFull).ack(2, 2);
+        }
+        assert_eq!(evicted(&talk, TableKind::FlowsIpv4, Eviction::Closed), u64::from(gives_way));
+    }
+}
+
+/// As it is found while another CPU takes it out, or moves it.
+#[test]
+fn what_is_on_its_way_out_does_not_give_way() {
+    let talk = talk(1, 8);
+    talk.peers().0.syn(1);
+    let word = talk.word();
+    for leaving in [word.with(Mark::Retired), word.with_outcome(Outcome::Completed)] {
+        talk.flow().word.0.set(leaving.0);
+        talk.peers_from(40001).0.skipped(TableFull).syn(1);
+        assert_eq!(talk.word(), leaving);
+    }
+    assert_eq!((talk.all_attempts(), evicted(&talk, TableKind::HalfOpenIpv4, Eviction::Replaced)), (0, 0));
+    talk.flow().word.0.set(word.0);
+    talk.peers_from(40001).0.syn(1);
+    assert_eq!(evicted(&talk, TableKind::HalfOpenIpv4, Eviction::Replaced), 1);
 }
