@@ -1,11 +1,11 @@
 //! The flow table for one thread: it does what a map does, and fills up as far as two choices let it. Between threads:
 //! `proofs/tests/table`.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
-use proofs::buckets::{Native, Table, random_hash};
+use proofs::buckets::{BucketOf, Native, Table, random_hash};
 use tcp_observer_common::table::{
-    Bucket, Buckets, ENTRIES, Looked, PLACES, Refusal, There, find, insert, nth_oldest, release,
+    Bucket, Buckets, ENTRIES, Looked, PLACES, Refusal, There, copy_whole, find, insert, nth_oldest, release,
 };
 
 type Full = Table<Native, PLACES>;
@@ -105,4 +105,126 @@ fn what_was_released_already_is_not_released_again() {
     let found = find(&&table, random_hash(5), &5).found().unwrap();
     assert!(release(&found.bucket, found.place, random_hash(5).tag()));
     assert!(!release(&found.bucket, found.place, random_hash(5).tag()));
+}
+
+#[test]
+fn an_empty_bucket_has_no_oldest_entry_and_nothing_to_copy() {
+    let table = Full::new(1);
+    assert_eq!(nth_oldest(&(&table).bucket(0).unwrap(), 0), None);
+    let cell = table.cell(0, 1);
+    assert_eq!(copy_whole(cell, || cell.words()), None);
+    put(&table, 7, 9, There::Stays).unwrap();
+    assert_eq!(copy_whole(cell, || cell.words()), Some([7, 9, 9]));
+}
+
+#[test]
+fn a_copy_during_which_the_entry_makes_way_is_made_again_eight_times_at_most() {
+    for (changes, copies, copied) in [(1, 2, true), (7, 8, true), (8, 8, false)] {
+        let table = Full::new(1);
+        put(&table, 7, 9, There::Stays).unwrap();
+        let mut made = 0;
+        let copy = copy_whole(table.cell(0, 1), || {
+            made += 1;
+            let words = table.cell(0, 1).words();
+            if made <= changes {
+                assert!(remove(&table, 7));
+                put(&table, 7, 10 + made, There::Stays).unwrap();
+            }
+            words
+        });
+        assert_eq!((copy.is_some(), made), (copied, copies));
+        assert!(copy.is_none_or(|[key, one, other]| key == 7 && one == 10 + changes && other == one));
+    }
+}
+
+/// A table in which something is done at one of the looks at a word, as another CPU might.
+struct Interrupted<'a> {
+    table: &'a Full,
+    /// How many looks are left before it.
+    looks: Cell<u32>,
+    act: &'a dyn Fn(),
+}
+
+#[derive(Clone, Copy)]
+struct InterruptedBucket<'a> {
+    bucket: BucketOf<'a, Native, PLACES>,
+    table: &'a Interrupted<'a>,
+}
+
+impl Bucket for InterruptedBucket<'_> {
+    type Key = u32;
+    type Value = u32;
+
+    fn word(&self, place: u32) -> u32 {
+        let looks = self.table.looks.get();
+        self.table.looks.set(looks.wrapping_sub(1));
+        if looks == 0 {
+            (self.table.act)();
+        }
+        self.bucket.word(place)
+    }
+
+    fn exchange(&self, place: u32, current: u32, new: u32) -> bool {
+        self.bucket.exchange(place, current, new)
+    }
+
+    fn holds(&self, place: u32, key: &u32) -> bool {
+        self.bucket.holds(place, key)
+    }
+
+    fn write(&self, place: u32, key: &u32, value: &u32) {
+        self.bucket.write(place, key, value);
+    }
+}
+
+impl<'a> Buckets for &'a Interrupted<'a> {
+    type Bucket = InterruptedBucket<'a>;
+
+    fn count(&self) -> u32 {
+        (&self.table).count()
+    }
+
+    fn bucket(&self, index: u32) -> Option<Self::Bucket> {
+        (&self.table).bucket(index).map(|bucket| InterruptedBucket { bucket, table: self })
+    }
+}
+
+#[test]
+fn who_looks_in_vain_while_a_key_is_replaced_is_not_sure() {
+    let home = |key: u32| random_hash(key).buckets(2).0;
+    let others: Vec<u32> = (10..).filter(|&key| home(key) == home(3)).take(2).collect();
+    let mut unsure = 0;
+    for looks in 0..40 {
+        let table = Full::new(2);
+        // The emptier bucket, or else the home: the first key goes there, the second into the other bucket, and the third
+        // behind the first, which then leaves.
+        for key in [others[0], others[1], 3] {
+            put(&table, key, key, There::Stays).unwrap();
+        }
+        assert!(remove(&table, others[0]));
+        let act = || put(&table, 3, 4, There::IsReplaced).unwrap();
+        let interrupted = Interrupted { table: &table, looks: Cell::new(looks), act: &act };
+        match find(&&interrupted, random_hash(3), &3) {
+            Looked::Found(found) => assert_eq!(table.cell(found.index, found.place).words()[0], 3),
+            Looked::Unsure => unsure += 1,
+            Looked::Absent => panic!("it is there all the time: interrupted after {looks} looks"),
+        }
+    }
+    // It moves to the first place. Whoever has passed that already, and not yet the second, misses it: one moment.
+    assert_eq!(unsure, 1);
+}
+
+#[test]
+fn who_looks_in_vain_while_the_home_is_locked_is_not_sure() {
+    let table = Full::new(1);
+    let bucket = (&table).bucket(0).unwrap();
+    assert_eq!(find(&&table, random_hash(3), &3).found().map(|found| found.place), None);
+    assert!(matches!(find(&&table, random_hash(3), &3), Looked::Absent));
+    // The lowest bit of the control word, as the one who holds it has set it.
+    let control = bucket.word(0);
+    assert!(bucket.exchange(0, control, control | 1));
+    assert!(matches!(find(&&table, random_hash(3), &3), Looked::Unsure));
+    assert_eq!(put(&table, 3, 3, There::Stays), Err(Refusal::Busy));
+    assert!(bucket.exchange(0, control | 1, control));
+    assert_eq!(put(&table, 3, 3, There::Stays), Ok(()));
 }

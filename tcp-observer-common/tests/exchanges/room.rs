@@ -161,3 +161,11 @@ fn what_is_on_its_way_out_does_not_give_way() {
     talk.peers_from(40001).0.syn(1);
     assert_eq!(evicted(&talk, TableKind::HalfOpenIpv4, Eviction::Replaced), 1);
 }
+
+#[test]
+fn a_flow_that_was_picked_up_and_gives_way_was_no_attempt() {
+    let talk = talk(1, 8);
+    talk.peers().0.data(1001, 5001, 10);
+    talk.peers_from(40001).0.syn(1);
+    assert_eq!((talk.all_attempts(), evicted(&talk, TableKind::HalfOpenIpv4, Eviction::Replaced)), (0, 1));
+}
