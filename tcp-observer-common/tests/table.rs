@@ -108,6 +108,21 @@ fn what_was_released_already_is_not_released_again() {
 }
 
 #[test]
+fn two_keys_with_one_hash_are_two_entries() {
+    let table = Full::new(2);
+    let hash = random_hash(1);
+    let put = |key: u32| insert(&&table, hash, &key, &key, There::Stays);
+    assert_eq!([put(1), put(2), put(2)], [Ok(()), Ok(()), Err(Refusal::Exists)]);
+    let place_of = |key: u32| find(&&table, hash, &key).found();
+    let first = place_of(1).unwrap();
+    assert!(release(&first.bucket, first.place, hash.tag()));
+    assert!(place_of(1).is_none() && place_of(2).is_some());
+    // Its key still stands where it lay.
+    assert_eq!((put(1), put(1)), (Ok(()), Err(Refusal::Exists)));
+    assert!(place_of(1).is_some() && place_of(2).is_some());
+}
+
+#[test]
 fn an_empty_bucket_has_no_oldest_entry_and_nothing_to_copy() {
     let table = Full::new(1);
     assert_eq!(nth_oldest(&(&table).bucket(0).unwrap(), 0), None);
