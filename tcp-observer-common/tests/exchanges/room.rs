@@ -22,6 +22,18 @@ fn evicted(talk: &Talk<Ipv4>, table: TableKind, reason: Eviction) -> u64 {
     talk.counters().evictions[table.index()][reason.index()]
 }
 
+/// A handshake from another port of the client, which at its end finds room among the settled flows or does not.
+fn settle_from(talk: &Talk<Ipv4>, port: u16, has_room: bool) {
+    let (client, server) = talk.peers_from(port);
+    client.syn(1);
+    server.syn_ack(1, 2);
+    if has_room {
+        client.ack(2, 2);
+    } else {
+        client.skipped(TableFull).ack(2, 2);
+    }
+}
+
 #[test]
 fn a_flood_of_syns_renews_itself_and_each_that_gives_way_is_an_attempt_that_was_evicted() {
     let talk = talk(8, 8);
@@ -48,10 +60,7 @@ fn a_flood_of_syns_renews_itself_and_each_that_gives_way_is_an_attempt_that_was_
 fn no_established_flow_gives_way_to_another() {
     let talk = talk(8, 1);
     talk.open();
-    let (client, server) = talk.peers_from(40001);
-    client.syn(1);
-    server.syn_ack(1, 2);
-    client.skipped(TableFull).ack(2, 2);
+    settle_from(&talk, 40001, false);
     assert_eq!(talk.table_entries(), (1, 0));
     talk.expect(Established, Established);
 }
@@ -63,10 +72,7 @@ fn what_is_over_and_only_shown_gives_way() {
     let (client, _) = talk.peers();
     client.rst(1001);
     talk.expect(Closed, Closed);
-    let (client, server) = talk.peers_from(40001);
-    client.syn(1);
-    server.syn_ack(1, 2);
-    client.ack(2, 2);
+    settle_from(&talk, 40001, true);
     assert_eq!((talk.table_entries(), talk.skips(TableFull)), ((1, 0), 0));
     assert_eq!(evicted(&talk, TableKind::FlowsIpv4, Eviction::Closed), 1);
     assert!(talk.find().is_none());
@@ -80,14 +86,7 @@ fn time_wait_gives_way_once_it_is_over_though_no_sweep_has_said_so() {
         talk.open_and_close();
         talk.expect(TimeWait, Closed);
         talk.wait(waited_s * SECOND);
-        let (client, server) = talk.peers_from(40001);
-        client.syn(1);
-        server.syn_ack(1, 2);
-        if gives_way {
-            client.ack(2, 2);
-        } else {
-            client.skipped(TableFull).ack(2, 2);
-        }
+        settle_from(&talk, 40001, gives_way);
         assert_eq!(talk.find().is_none(), gives_way, "after {waited_s} s");
         assert_eq!(evicted(&talk, TableKind::FlowsIpv4, Eviction::Closed), u64::from(gives_way));
     }
@@ -133,14 +132,7 @@ fn the_four_oldest_are_looked_at_and_no_more() {
             open_from(50_000 + port);
         }
         open_from(51_000).rst(1001);
-        let (client, server) = talk.peers_from(52_000);
-        client.syn(1);
-        server.syn_ack(1, 2);
-        if gives_way {
-            client.ack(2, 2);
-        } else {
-            client.skipped(TableFull).ack(2, 2);
-        }
+        settle_from(&talk, 52_000, gives_way);
         assert_eq!(evicted(&talk, TableKind::FlowsIpv4, Eviction::Closed), u64::from(gives_way));
     }
 }

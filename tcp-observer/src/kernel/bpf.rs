@@ -144,9 +144,9 @@ impl<F: AsFd, K: Plain, V: Plain> Table<F, K, V> {
         Ok(Self { fd, _types: PhantomData })
     }
 
-    fn element(&self, command: libc::c_long, key: Option<&K>, value: *mut u8, flags: u64) -> io::Result<()> {
+    fn element(&self, command: libc::c_long, key: Option<&K>, value: *mut u8) -> io::Result<()> {
         let key = key.map_or(0, |key| address(ptr::from_ref(key)));
-        let mut attr = ElementAttr { map_fd: number(self.fd.as_fd()), _pad: 0, key, value: address(value), flags };
+        let mut attr = ElementAttr { map_fd: number(self.fd.as_fd()), _pad: 0, key, value: address(value), flags: 0 };
         // SAFETY: `key` is null or a whole key; each caller passes a `value` with room for what its command writes.
         unsafe { bpf(command, &mut attr) }
     }
@@ -154,7 +154,7 @@ impl<F: AsFd, K: Plain, V: Plain> Table<F, K, V> {
     /// The value of one key.
     pub fn lookup(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = V::zeroed();
-        absent_is_none(self.element(LOOKUP_ELEM, Some(key), ptr::from_mut(&mut value).cast(), 0).map(|()| value))
+        absent_is_none(self.element(LOOKUP_ELEM, Some(key), ptr::from_mut(&mut value).cast()).map(|()| value))
     }
 
     /// One value for each possible CPU.
@@ -162,34 +162,24 @@ impl<F: AsFd, K: Plain, V: Plain> Table<F, K, V> {
         // The kernel rounds each value up to eight bytes.
         const { assert!(size_of::<V>().is_multiple_of(8)) };
         let mut values: Vec<V> = (0..cpus).map(|_| V::zeroed()).collect();
-        self.element(LOOKUP_ELEM, Some(key), values.as_mut_ptr().cast(), 0)?;
+        self.element(LOOKUP_ELEM, Some(key), values.as_mut_ptr().cast())?;
         Ok(values)
     }
 
     /// Puts a value in place, whether or not there was one.
     pub fn update(&self, key: &K, value: &V) -> io::Result<()> {
-        self.element(UPDATE_ELEM, Some(key), ptr::from_ref(value).cast_mut().cast(), 0)
-    }
-
-    /// Puts a value in place unless there is one; says whether there was none.
-    pub fn insert(&self, key: &K, value: &V) -> io::Result<bool> {
-        const BPF_NOEXIST: u64 = 1;
-        match self.element(UPDATE_ELEM, Some(key), ptr::from_ref(value).cast_mut().cast(), BPF_NOEXIST) {
-            Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.element(UPDATE_ELEM, Some(key), ptr::from_ref(value).cast_mut().cast())
     }
 
     /// Removes a key; says whether it was there.
     pub fn delete(&self, key: &K) -> io::Result<bool> {
-        absent_is_none(self.element(DELETE_ELEM, Some(key), ptr::null_mut(), 0)).map(|found| found.is_some())
+        absent_is_none(self.element(DELETE_ELEM, Some(key), ptr::null_mut())).map(|found| found.is_some())
     }
 
     /// The key after `key`, or the first one.
     pub fn next_key(&self, key: Option<&K>) -> io::Result<Option<K>> {
         let mut next = K::zeroed();
-        absent_is_none(self.element(NEXT_KEY, key, ptr::from_mut(&mut next).cast(), 0).map(|()| next))
+        absent_is_none(self.element(NEXT_KEY, key, ptr::from_mut(&mut next).cast()).map(|()| next))
     }
 
     /// Shows every entry of a hash map to `visit`: in batches, or one by one where the kernel has none.
