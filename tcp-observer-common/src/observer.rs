@@ -99,6 +99,14 @@ pub trait Table<A> {
     }
 }
 
+/// A flow that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known<E> {
+    pub flow: E,
+    /// Among the settled ones, not in the half-open table.
+    pub is_settled: bool,
+}
+
 /// What a new flow finds on its tuple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Predecessor {
@@ -121,6 +129,23 @@ pub trait Family<A> {
     fn flows(&self) -> Self::Table;
     fn half_open(&self) -> Self::Table;
     fn is_local(&self, addr: &A) -> bool;
+    /// Looks for a flow, first among the settled ones: where it is, it has settled last. A method, so that the kernel can
+    /// look into both tables at once.
+    #[inline(always)]
+    fn find(&self, key: &FlowKey<A>) -> Looked<Known<<Self::Table as Table<A>>::Entry>> {
+        if let Some(flow) = self.flows().find(key).found() {
+            return Looked::Found(Known { flow, is_settled: true });
+        }
+        match self.half_open().find(key) {
+            Looked::Found(flow) => Looked::Found(Known { flow, is_settled: false }),
+            Looked::Unsure => Looked::Unsure,
+            // It may have moved from the one table to the other between the two looks.
+            Looked::Absent => match self.flows().find(key) {
+                Looked::Found(_) | Looked::Unsure => Looked::Unsure,
+                Looked::Absent => Looked::Absent,
+            },
+        }
+    }
     /// One attempt to take a segment in. A method, so that the kernel can make it a function of its own.
     fn attempt(&self, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done
     where
@@ -336,17 +361,10 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, si
 /// One attempt to take a segment in.
 #[inline(always)]
 pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done {
-    let settled = host.flows().find(key).found();
-    let is_settled = settled.is_some();
-    let looked = settled.map_or_else(|| host.half_open().find(key), Looked::Found);
-    let done = match looked {
-        Looked::Found(flow) => update(host, key, &flow, is_settled, sighting),
+    let done = match host.find(key) {
+        Looked::Found(Known { flow, is_settled }) => update(host, key, &flow, is_settled, sighting),
         Looked::Unsure => Done::Again,
-        // It may have moved from the one table to the other between the two looks.
-        Looked::Absent => match host.flows().find(key) {
-            Looked::Found(_) | Looked::Unsure => Done::Again,
-            Looked::Absent => begin_flow(host, key, sighting, Predecessor::NONE),
-        },
+        Looked::Absent => begin_flow(host, key, sighting, Predecessor::NONE),
     };
     if matches!(done, Done::Updated) {
         let Sighting { segment, tap, .. } = sighting;

@@ -15,16 +15,17 @@ use tcp_observer_common::{
     counters::{PORT_SLOTS, Skip, TableKind, WORDS, tally},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     limits::Limits,
-    observer::{self, Done, Family, Host, Sighting, Started, Tap, Transition},
+    observer::{self, Done, Family, Host, Known, Sighting, Started, Tap, Transition},
     room,
     segment::Segment,
     seq::SeqNum,
+    table::Looked,
     verifier::forget,
 };
 
 use crate::{
     maps::{CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV6, PORTS, SCRATCH, TICK},
-    table::{FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6},
+    table::{FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6, known4, known6},
 };
 
 /// Set at load by tests, which then put the time into [`CLOCK`]. The verifier knows its value and drops the branch.
@@ -364,6 +365,11 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
+    fn find(&self, key: &FlowKey<Ipv4>) -> Looked<Known<&'static Flow>> {
+        known4(key)
+    }
+
+    #[inline(always)]
     fn is_local(&self, addr: &Ipv4) -> bool {
         holds(&LOCAL_IPV4, addr)
     }
@@ -398,6 +404,11 @@ impl Family<Ipv6> for Kernel {
     #[inline(always)]
     fn take_nth_oldest(&self, key: &FlowKey<Ipv6>, nth: u32, is_half_open: bool) -> bool {
         take_nth_oldest_ipv6(key, u64::from(nth), u64::from(is_half_open)) != 0
+    }
+
+    #[inline(always)]
+    fn find(&self, key: &FlowKey<Ipv6>) -> Looked<Known<&'static Flow>> {
+        known6(key)
     }
 
     #[inline(always)]

@@ -14,8 +14,10 @@ use aya_ebpf::maps::Array;
 use tcp_observer_common::{
     conn::{Flow, Word},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
-    observer::Table,
-    table::{self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, SLOTS_AT, Slot, There, slot_at},
+    observer::{Known, Table},
+    table::{
+        self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, SLOTS_AT, Slot, There, Which, slot_at,
+    },
     verifier::{forget, forget_index},
 };
 
@@ -196,6 +198,18 @@ impl<A: Address, B> Buckets for Either<A, B> {
     }
 }
 
+/// Looks into both tables of IPv4.
+#[inline(always)]
+pub fn known4(key: &FlowKey4) -> Looked<Known<&'static Flow>> {
+    known(FLOWS4, HALF_OPEN4, table_known_ipv4(key))
+}
+
+/// And of IPv6.
+#[inline(always)]
+pub fn known6(key: &FlowKey6) -> Looked<Known<&'static Flow>> {
+    known(FLOWS6, HALF_OPEN6, table_known_ipv6(key))
+}
+
 impl<A: Address, B> FlowTable<A, B> {
     /// Where a function with global linkage says that an entry lies.
     #[inline(always)]
@@ -208,10 +222,12 @@ impl<A: Address, B> FlowTable<A, B> {
     }
 }
 
-/// What [`FlowTable::at`] takes apart: one of these, or the bucket's index, the place in four bits, and [`FOUND`].
+/// What [`FlowTable::at`] takes apart: one of these, or the bucket's index, the place in four bits, and [`FOUND`], with
+/// [`HALF_OPEN`] where it may be either table's.
 const ABSENT: u64 = 0;
 const UNSURE: u64 = 1;
 const FOUND: u64 = 2;
+const HALF_OPEN: u64 = 4;
 
 #[inline(always)]
 fn packed<B>(looked: Looked<Found<B>>) -> u64 {
@@ -219,6 +235,22 @@ fn packed<B>(looked: Looked<Found<B>>) -> u64 {
         Looked::Absent => ABSENT,
         Looked::Unsure => UNSURE,
         Looked::Found(found) => u64::from(found.index) << 8 | u64::from(found.place) << 4 | FOUND,
+    }
+}
+
+/// What a function with global linkage says of both tables.
+#[inline(always)]
+fn known<A: Address, B>(
+    flows: FlowTable<A, B>,
+    half_open: FlowTable<A, B>,
+    packed: u64,
+) -> Looked<Known<&'static Flow>> {
+    let is_settled = packed & HALF_OPEN == 0;
+    let table = if is_settled { flows } else { half_open };
+    match table.at(packed) {
+        Looked::Found(flow) => Looked::Found(Known { flow, is_settled }),
+        Looked::Unsure => Looked::Unsure,
+        Looked::Absent => Looked::Absent,
     }
 }
 
@@ -256,7 +288,20 @@ fn remove<A: Address, B>(table: &Either<A, B>, key: &FlowKey<A>) {
 }
 
 macro_rules! global_functions {
-    ($key:ty, $flows:ident, $half_open:ident, $find:ident, $insert:ident, $remove:ident) => {
+    ($key:ty, $flows:ident, $half_open:ident, $known:ident, $find:ident, $insert:ident, $remove:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $known(key: *const $key) -> u64 {
+            // SAFETY: null, or a reference of the only callers.
+            let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
+            match table::find_in_two(&$flows, &$half_open, hash(key), key) {
+                Looked::Found((Which::First, found)) => packed(Looked::Found(found)),
+                Looked::Found((Which::Second, found)) => packed(Looked::Found(found)) | HALF_OPEN,
+                Looked::Absent => ABSENT,
+                Looked::Unsure => UNSURE,
+            }
+        }
+
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $find(key: *const $key, is_half_open: u64) -> u64 {
@@ -290,8 +335,8 @@ macro_rules! global_functions {
     };
 }
 
-global_functions!(FlowKey4, FLOWS4, HALF_OPEN4, table_find_ipv4, table_insert_ipv4, table_remove_ipv4);
-global_functions!(FlowKey6, FLOWS6, HALF_OPEN6, table_find_ipv6, table_insert_ipv6, table_remove_ipv6);
+global_functions!(FlowKey4, FLOWS4, HALF_OPEN4, table_known_ipv4, table_find_ipv4, table_insert_ipv4, table_remove_ipv4);
+global_functions!(FlowKey6, FLOWS6, HALF_OPEN6, table_known_ipv6, table_find_ipv6, table_insert_ipv6, table_remove_ipv6);
 
 macro_rules! table {
     ($address:ty, $bucket:ty, $find:ident, $insert:ident, $remove:ident) => {

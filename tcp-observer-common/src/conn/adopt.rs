@@ -103,8 +103,7 @@ impl Flow {
     /// A flow with this word of which no packet was seen. Its state has lasted since `changed_ns`.
     pub fn adopted(word: Word, now_ns: u64, changed_ns: u64) -> Self {
         let flow = Self::default();
-        flow.low.clear();
-        flow.high.clear();
+        flow.clear();
         flow.times.first_ns.set(now_ns);
         flow.times.changed_ns.set(changed_ns);
         if word.phase() == Phase::HalfClosed {

@@ -61,11 +61,8 @@ impl Flow {
     /// Writes what a flow's first segment leaves, over whatever was here; the story is left to be told.
     #[inline(always)]
     pub fn start(&self, word: Word, side: Side, segment: &Segment, now_ns: u64, tap: u32) {
-        self.low.clear();
-        self.high.clear();
-        self.story.clear();
+        self.clear();
         let times = &self.times;
-        times.clear();
         times.first_ns.set(now_ns);
         times.syn_ns.set(if segment.kind() == SegmentKind::Syn { now_ns } else { 0 });
         times.synack_ns.set(if segment.kind() == SegmentKind::SynAck { now_ns } else { 0 });

@@ -119,55 +119,6 @@ pub struct Half {
 const _: () = assert!(size_of::<Half>() == 80 && core::mem::offset_of!(Half, last_seen_ns) == 40);
 
 impl Half {
-    /// Forgets everything.
-    #[inline(always)]
-    pub(super) fn clear(&self) {
-        let Self {
-            last_seen_ns,
-            payload_bytes,
-            packets,
-            next_seq,
-            acked,
-            tap,
-            max_window,
-            letters,
-            seen,
-            isn,
-            gap_end,
-            rst_seq,
-            retransmits,
-            first_ts,
-            last_ts,
-            mss,
-            zero_windows,
-            keepalives,
-            window_probes,
-            beat_period,
-            beats,
-            unanswered,
-            syn_retransmits,
-            fin_retransmits,
-            window_shift,
-            options,
-        } = self;
-        for words in [last_seen_ns, payload_bytes, packets] {
-            words.set(0);
-        }
-        for number in [next_seq, acked, isn, gap_end, rst_seq] {
-            number.set(SeqNum(0));
-        }
-        for count in [tap, retransmits, first_ts, last_ts] {
-            count.set(0);
-        }
-        for count in [max_window, mss, zero_windows, keepalives, window_probes, beat_period] {
-            count.set(0);
-        }
-        for count in [letters, seen, beats, unanswered, syn_retransmits, fin_retransmits, options] {
-            count.set(0);
-        }
-        window_shift.set(Options::NO_SHIFT);
-    }
-
     /// Counts a segment of this direction, whoever takes it for the connection's.
     #[inline(always)]
     pub fn sight(&self, segment: &Segment, now_ns: u64) {

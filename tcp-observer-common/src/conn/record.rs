@@ -10,7 +10,7 @@
 use core::cell::Cell;
 
 use super::{half::Half, story::Story, times::Times, word::Word};
-use crate::flow::Side;
+use crate::{flow::Side, segment::Options};
 
 /// The state word of a flow in a table. How it is exchanged atomically is its
 /// [`Host`](crate::observer::Host)'s business.
@@ -44,6 +44,22 @@ const _: () = {
 };
 
 impl Flow {
+    /// Forgets everything, word by word: left to the compiler it would be a call to `memset`, which in the kernel programs
+    /// goes byte by byte.
+    #[inline(always)]
+    pub(super) fn clear(&self) {
+        let words = core::ptr::from_ref(self).cast::<u64>().cast_mut();
+        let mut i = 0;
+        while i < size_of::<Self>() / size_of::<u64>() {
+            // SAFETY: within this flow, all of which is cells of plain numbers, without padding.
+            unsafe { words.add(i).write_volatile(0) };
+            i += 1;
+        }
+        for half in [&self.low, &self.high] {
+            half.window_shift.set(Options::NO_SHIFT);
+        }
+    }
+
     /// The half that the endpoint on this side of the key writes.
     #[inline(always)]
     pub fn half(&self, side: Side) -> &Half {

@@ -131,14 +131,6 @@ impl Rank {
 
 impl Story {
     #[inline(always)]
-    pub(super) fn clear(&self) {
-        let Self { letters: [first, second], notes } = self;
-        for word in [first, second, notes] {
-            word.set(0);
-        }
-    }
-
-    #[inline(always)]
     pub fn has(&self, note: Note) -> bool {
         self.notes.get() & note.bit() != 0
     }

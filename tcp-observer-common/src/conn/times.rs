@@ -28,14 +28,6 @@ const _: () = assert!(size_of::<Times>() == 48);
 const BEGAN: u64 = 1 << 63;
 
 impl Times {
-    #[inline(always)]
-    pub(super) fn clear(&self) {
-        let Self { first_ns, syn_ns, synack_ns, ack_ns, changed_ns, half_close_ns } = self;
-        for time in [first_ns, syn_ns, synack_ns, ack_ns, changed_ns, half_close_ns] {
-            time.set(0);
-        }
-    }
-
     /// Notes the time of what a transition from `before` to `after` says happened; `peer_last_ns` is when the segment's
     /// receiver was last seen.
     #[inline(always)]

@@ -141,10 +141,10 @@ pub enum Refusal {
 #[inline(always)]
 pub fn find_published<T: Buckets>(buckets: &T, hash: Hash, key: &KeyOf<T>) -> Option<Found<T::Bucket>> {
     let (home, other) = hash.buckets(buckets.count());
-    if let Some(found) = look_into(buckets, home, hash.tag(), key) {
+    if let Some(found) = look_into(buckets.bucket(home)?, home, hash.tag(), key) {
         return Some(found);
     }
-    look_into(buckets, other, hash.tag(), key)
+    look_into(buckets.bucket(other)?, other, hash.tag(), key)
 }
 
 /// Looks for a key.
@@ -161,11 +161,48 @@ pub fn find<T: Buckets>(buckets: &T, hash: Hash, key: &KeyOf<T>) -> Looked<Found
     if control & LOCKED != 0 || bucket.word(CONTROL) != control { Looked::Unsure } else { Looked::Absent }
 }
 
+/// Which of two tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    First,
+    Second,
+}
+
+/// Looks for a key in two tables, from the second of which keys move to the first: a key that moves is put into the first
+/// before it is taken out of the second. Absent is what was in neither at one moment.
 #[inline(always)]
-fn look_into<T: Buckets>(buckets: &T, index: u32, tag: u32, key: &KeyOf<T>) -> Option<Found<T::Bucket>> {
-    let bucket = buckets.bucket(index)?;
+pub fn find_in_two<T: Buckets>(first: &T, second: &T, hash: Hash, key: &KeyOf<T>) -> Looked<(Which, Found<T::Bucket>)> {
+    let (at_first, at_second) = (hash.buckets(first.count()), hash.buckets(second.count()));
+    let (Some(home), Some(other)) = (first.bucket(at_first.0), first.bucket(at_first.1)) else {
+        return Looked::Absent;
+    };
+    let (Some(second_home), Some(second_other)) = (second.bucket(at_second.0), second.bucket(at_second.1)) else {
+        return Looked::Absent;
+    };
+    let controls = || (home.word(CONTROL), second_home.word(CONTROL));
+    let before = controls();
+    // Most of the time goes into waiting for four lines of memory. Asked for at once, they come together.
+    other.word(CONTROL);
+    second_other.word(CONTROL);
+    let tag = hash.tag();
+    for (bucket, index) in [(home, at_first.0), (other, at_first.1)] {
+        if let Some(found) = look_into(bucket, index, tag, key) {
+            return Looked::Found((Which::First, found));
+        }
+    }
+    for (bucket, index) in [(second_home, at_second.0), (second_other, at_second.1)] {
+        if let Some(found) = look_into(bucket, index, tag, key) {
+            return Looked::Found((Which::Second, found));
+        }
+    }
+    let is_sure = (before.0 | before.1) & LOCKED == 0 && before == controls();
+    if is_sure { Looked::Absent } else { Looked::Unsure }
+}
+
+#[inline(always)]
+fn look_into<B: Bucket>(bucket: B, index: u32, tag: u32, key: &B::Key) -> Option<Found<B>> {
     let mut place = 1;
-    while place < <T::Bucket as Bucket>::PLACES {
+    while place < B::PLACES {
         if bucket.word(place) == tag && bucket.holds(place, key) {
             return Some(Found { bucket, index, place });
         }
