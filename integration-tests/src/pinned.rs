@@ -154,7 +154,7 @@ pub fn noted(agent: &Agent<'_>, note: Note) -> u64 {
 
 #[track_caller]
 fn table<A: Copy + Eq>(agent: &Agent<'_>, name: &str) -> FlowTable<A> {
-    FlowTable::new(name, &data(agent, name))
+    FlowTable::new(name, |name| data(agent, name))
 }
 
 #[track_caller]

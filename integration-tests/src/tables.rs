@@ -2,6 +2,7 @@
 //! and changes.
 
 use std::{
+    borrow::Borrow,
     io,
     marker::PhantomData,
     os::fd::{AsFd, AsRawFd},
@@ -12,28 +13,55 @@ use std::{
 use aya::maps::MapData;
 use tcp_observer::kernel::mapped::MappedTable;
 use tcp_observer_common::{
+    abi::map,
     conn::Flow,
     flow::FlowKey,
-    table::{FREE, PLACES, Slot, bucket_bytes, is_taken, slot_at},
+    table::{FREE, PLACES, Slot, TAGS_BYTES, is_taken, slot_at, slots_bytes},
 };
 
 /// One table. Nothing else may write to an entry while a test does.
 pub struct FlowTable<A> {
     reader: MappedTable<A>,
-    start: *mut u8,
+    tags: Writable,
+    slots: Writable,
     family: PhantomData<A>,
 }
 
-impl<A: Copy + Eq> FlowTable<A> {
+/// A map's memory, to be written.
+struct Writable {
+    start: *mut u8,
+    bytes: usize,
+}
+
+impl Writable {
     #[track_caller]
-    pub fn new(name: &str, data: &MapData) -> Self {
-        let reader = MappedTable::new(name, data).unwrap_or_else(|error| panic!("{error:#}"));
-        let bytes = reader.buckets() as usize * bucket_bytes::<A>();
+    fn new(data: &MapData, bytes: usize) -> Self {
         let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         // SAFETY: a new mapping, of as many bytes as the map has.
         let start = unsafe { libc::mmap(ptr::null_mut(), bytes, access, shared, data.fd().as_fd().as_raw_fd(), 0) };
-        assert!(start != libc::MAP_FAILED, "cannot map `{name}`: {}", io::Error::last_os_error());
-        Self { reader, start: start.cast(), family: PhantomData }
+        assert!(start != libc::MAP_FAILED, "cannot map a table: {}", io::Error::last_os_error());
+        Self { start: start.cast(), bytes }
+    }
+}
+
+impl Drop for Writable {
+    fn drop(&mut self) {
+        // SAFETY: what `new` has mapped.
+        unsafe { libc::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+impl<A: Copy + Eq> FlowTable<A> {
+    /// The table of this name, among maps that `open` opens or has by name.
+    #[track_caller]
+    pub fn new<M: Borrow<MapData>>(name: &str, open: impl Fn(&str) -> M) -> Self {
+        let (tags, slots) = (open(&format!("{name}{}", map::TAGS)), open(name));
+        let (tags, slots) = (tags.borrow(), slots.borrow());
+        let reader = MappedTable::new(name, tags, slots).unwrap_or_else(|error| panic!("{error:#}"));
+        let buckets = reader.buckets() as usize;
+        let (tags, slots) =
+            (Writable::new(tags, buckets * TAGS_BYTES), Writable::new(slots, buckets * slots_bytes::<A>()));
+        Self { reader, tags, slots, family: PhantomData }
     }
 
     /// Every entry.
@@ -91,21 +119,15 @@ impl<A: Copy + Eq> FlowTable<A> {
     fn words(&self) -> impl Iterator<Item = (&AtomicU32, *mut Slot<A>)> {
         let buckets = 0..self.reader.buckets() as usize;
         buckets.flat_map(move |index| {
-            // SAFETY: within the mapping, as are the tags and slots of the bucket.
-            let bucket = unsafe { self.start.add(index * bucket_bytes::<A>()) };
+            // SAFETY: within the mappings, as are the words and slots of the bucket.
+            let (tags, slots) =
+                unsafe { (self.tags.start.add(index * TAGS_BYTES), self.slots.start.add(index * slots_bytes::<A>())) };
             (1..PLACES).map(move |place| {
                 // SAFETY: as above.
-                let tag = unsafe { &*bucket.cast::<AtomicU32>().add(place as usize) };
+                let tag = unsafe { &*tags.cast::<AtomicU32>().add(place as usize) };
                 // SAFETY: as above.
-                (tag, unsafe { bucket.add(slot_at::<A>(place)).cast() })
+                (tag, unsafe { slots.add(slot_at::<A>(place)).cast() })
             })
         })
-    }
-}
-
-impl<A> Drop for FlowTable<A> {
-    fn drop(&mut self) {
-        // SAFETY: what `new` has mapped.
-        unsafe { libc::munmap(self.start.cast(), self.reader.buckets() as usize * bucket_bytes::<A>()) };
     }
 }

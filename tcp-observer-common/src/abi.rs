@@ -7,7 +7,7 @@ use crate::{
     flow::{FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    table::{SECRETS, Slot, bucket_bytes, buckets_for},
+    table::{SECRETS, Slot, TAGS_BYTES, buckets_for, slots_bytes},
 };
 
 /// Names of the kernel programs, as in the ELF object.
@@ -30,12 +30,20 @@ pub mod program {
 
 /// Names of the maps, in the ELF object and under the pin directory.
 pub mod map {
-    /// ARRAY, mapped by userspace, of buckets of [`Slot`](super::Slot)s (see [`crate::table`]): settled flows.
+    /// ARRAY, mapped by userspace, of buckets of [`Slot`](super::Slot)s (see [`crate::table`]): settled flows. The tags are
+    /// in another one, whose name ends with [`TAGS`].
     pub const FLOWS_IPV4: &str = "FLOWS_IPV4";
     pub const FLOWS_IPV6: &str = "FLOWS_IPV6";
     /// Likewise: handshakes in progress and flows picked up mid-stream until both directions are confirmed.
     pub const HALF_OPEN_IPV4: &str = "HALF_OPEN_IPV4";
     pub const HALF_OPEN_IPV6: &str = "HALF_OPEN_IPV6";
+    /// ARRAYs, likewise mapped, of these tables' lines of tags.
+    pub const FLOWS_IPV4_TAGS: &str = "FLOWS_IPV4_TAGS";
+    pub const FLOWS_IPV6_TAGS: &str = "FLOWS_IPV6_TAGS";
+    pub const HALF_OPEN_IPV4_TAGS: &str = "HALF_OPEN_IPV4_TAGS";
+    pub const HALF_OPEN_IPV6_TAGS: &str = "HALF_OPEN_IPV6_TAGS";
+    /// What stands behind a table's name in its tags'.
+    pub const TAGS: &str = "_TAGS";
     /// PERCPU_ARRAY of two [`Counters`](super::Counters), to be added up: the packets' and the sweep's.
     pub const COUNTERS: &str = "COUNTERS";
     /// PERCPU_ARRAY of [`HISTOGRAMS`](super::HISTOGRAMS) [`Histogram`](super::Histogram)s.
@@ -201,8 +209,9 @@ pub const LAYOUT_HASH: u64 = {
         size_of::<FlowKey6>(),
         size_of::<Slot<Ipv4>>(),
         size_of::<Slot<Ipv6>>(),
-        bucket_bytes::<Ipv4>(),
-        bucket_bytes::<Ipv6>(),
+        TAGS_BYTES,
+        slots_bytes::<Ipv4>(),
+        slots_bytes::<Ipv6>(),
         size_of::<Counters>(),
         size_of::<Histogram>(),
         HISTOGRAMS as usize,

@@ -5,7 +5,8 @@ use std::{cell::Cell, collections::HashMap};
 
 use proofs::buckets::{BucketOf, Native, Table, random_hash};
 use tcp_observer_common::table::{
-    Bucket, Buckets, ENTRIES, Looked, PLACES, Refusal, There, copy_whole, find, insert, nth_oldest, release,
+    Bucket, Buckets, ENTRIES, Looked, PLACES, Refusal, There, Which, copy_whole, find, find_in_two, insert, nth_oldest,
+    release,
 };
 
 type Full = Table<Native, PLACES>;
@@ -227,6 +228,62 @@ fn who_looks_in_vain_while_a_key_is_replaced_is_not_sure() {
     }
     // It moves to the first place. Whoever has passed that already, and not yet the second, misses it: one moment.
     assert_eq!(unsure, 1);
+}
+
+#[test]
+fn a_key_is_found_in_the_table_where_it_lies() {
+    let (first, second) = (Full::new(2), Full::new(3));
+    put(&first, 1, 1, There::Stays).unwrap();
+    put(&second, 2, 2, There::Stays).unwrap();
+    for key in [3, 1] {
+        put(&first, key, 30, There::IsReplaced).unwrap();
+        put(&second, key, 30, There::IsReplaced).unwrap();
+    }
+    let which = |key: u32| {
+        find_in_two(&&first, &&second, random_hash(key), &key).found().map(|(which, found)| {
+            let table = if which == Which::First { &first } else { &second };
+            assert_eq!(table.cell(found.index, found.place).words()[0], key);
+            which
+        })
+    };
+    assert_eq!([1, 2, 3, 4].map(which), [Some(Which::First), Some(Which::Second), Some(Which::First), None]);
+}
+
+#[test]
+fn who_looks_for_a_key_that_moves_to_the_first_table_finds_it_or_is_not_sure() {
+    let mut unsure = 0;
+    // At each look at a word of the first table, and at each of the second.
+    for at in 0..80 {
+        let (first, second) = (Full::new(2), Full::new(2));
+        put(&second, 3, 3, There::Stays).unwrap();
+        let act = || {
+            put(&first, 3, 3, There::Stays).unwrap();
+            assert!(remove(&second, 3));
+        };
+        let interrupted = |table, looks| Interrupted { table, looks: Cell::new(looks), act: &act };
+        let (in_first, in_second) = if at < 40 { (at, u32::MAX) } else { (u32::MAX, at - 40) };
+        let (watched, other) = (interrupted(&first, in_first), interrupted(&second, in_second));
+        match find_in_two(&&watched, &&other, random_hash(3), &3) {
+            Looked::Found(_) => {}
+            Looked::Unsure => unsure += 1,
+            Looked::Absent => panic!("it is there all the time: {at}"),
+        }
+    }
+    assert!(unsure > 0, "some look at the first table before it is there, and at the second when it is gone");
+}
+
+#[test]
+fn who_finds_nothing_in_two_tables_while_a_home_is_locked_is_not_sure() {
+    let tables = [Full::new(1), Full::new(1)];
+    let look = || find_in_two(&&tables[0], &&tables[1], random_hash(3), &3);
+    assert!(matches!(look(), Looked::Absent));
+    for table in &tables {
+        let bucket = (&table).bucket(0).unwrap();
+        let control = bucket.word(0);
+        assert!(bucket.exchange(0, control, control | 1));
+        assert!(matches!(look(), Looked::Unsure));
+        assert!(bucket.exchange(0, control | 1, control));
+    }
 }
 
 #[test]

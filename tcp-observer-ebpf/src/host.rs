@@ -25,7 +25,7 @@ use tcp_observer_common::{
 
 use crate::{
     maps::{CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV6, PORTS, SCRATCH, TICK},
-    table::{FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6, known4, known6},
+    table::{FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6, find4, find6},
 };
 
 /// Set at load by tests, which then put the time into [`CLOCK`]. The verifier knows its value and drops the branch.
@@ -110,28 +110,30 @@ extern "C" fn start_ipv6(key: *const FlowKey6, side_and_over: u64, segment: *con
     start(key, side_and_over, segment, tap)
 }
 
-/// [`room::take_nth_oldest`] for IPv4 as a function likewise.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn take_nth_oldest_ipv4(key: *const FlowKey4, nth: u64, is_half_open: u64) -> u64 {
-    take_nth_oldest(key, nth, is_half_open)
+macro_rules! take_nth_oldest {
+    ($key:ty, $name:ident, $is_half_open:literal) => {
+        /// [`room::take_nth_oldest`] as a function likewise.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(key: *const $key, nth: u64) -> u64 {
+            take_nth_oldest(key, nth, $is_half_open)
+        }
+    };
 }
 
-/// The same for IPv6.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn take_nth_oldest_ipv6(key: *const FlowKey6, nth: u64, is_half_open: u64) -> u64 {
-    take_nth_oldest(key, nth, is_half_open)
-}
+take_nth_oldest!(FlowKey4, flows_take_nth_oldest_ipv4, false);
+take_nth_oldest!(FlowKey4, half_open_take_nth_oldest_ipv4, true);
+take_nth_oldest!(FlowKey6, flows_take_nth_oldest_ipv6, false);
+take_nth_oldest!(FlowKey6, half_open_take_nth_oldest_ipv6, true);
 
 #[inline(always)]
-fn take_nth_oldest<A: Address>(key: *const FlowKey<A>, nth: u64, is_half_open: u64) -> u64
+fn take_nth_oldest<A: Address>(key: *const FlowKey<A>, nth: u64, is_half_open: bool) -> u64
 where
     Kernel: Family<A>,
 {
     // SAFETY: null, or a reference of the only callers.
     let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
-    u64::from(room::take_nth_oldest(&Kernel::Packets, key, nth as u32, is_half_open != 0))
+    u64::from(room::take_nth_oldest(&Kernel::Packets, key, nth as u32, is_half_open))
 }
 
 #[inline(always)]
@@ -361,12 +363,13 @@ impl Family<Ipv4> for Kernel {
 
     #[inline(always)]
     fn take_nth_oldest(&self, key: &FlowKey<Ipv4>, nth: u32, is_half_open: bool) -> bool {
-        take_nth_oldest_ipv4(key, u64::from(nth), u64::from(is_half_open)) != 0
+        let nth = u64::from(nth);
+        0 != if is_half_open { half_open_take_nth_oldest_ipv4(key, nth) } else { flows_take_nth_oldest_ipv4(key, nth) }
     }
 
     #[inline(always)]
     fn find(&self, key: &FlowKey<Ipv4>) -> Looked<Known<&'static Flow>> {
-        known4(key)
+        find4(key)
     }
 
     #[inline(always)]
@@ -403,12 +406,13 @@ impl Family<Ipv6> for Kernel {
 
     #[inline(always)]
     fn take_nth_oldest(&self, key: &FlowKey<Ipv6>, nth: u32, is_half_open: bool) -> bool {
-        take_nth_oldest_ipv6(key, u64::from(nth), u64::from(is_half_open)) != 0
+        let nth = u64::from(nth);
+        0 != if is_half_open { half_open_take_nth_oldest_ipv6(key, nth) } else { flows_take_nth_oldest_ipv6(key, nth) }
     }
 
     #[inline(always)]
     fn find(&self, key: &FlowKey<Ipv6>) -> Looked<Known<&'static Flow>> {
-        known6(key)
+        find6(key)
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use tcp_observer_common::{
     flow::{FlowKey4, FlowKey6, Ipv4, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
     segment::Segment,
-    table::bucket_bytes,
+    table::{PLACES, slots_bytes},
 };
 
 /// A flow's bytes. The flow itself, made of cells, cannot be the type of a static.
@@ -22,25 +22,37 @@ pub struct FlowBytes([u64; size_of::<Flow>() / 8]);
 #[repr(C, align(8))]
 pub struct AdoptedBytes([u64; size_of::<Adopted<Ipv6>>() / 8]);
 
-/// The bytes of a bucket.
-#[repr(C, align(8))]
-pub struct BucketBytes<const WORDS: usize>([u64; WORDS]);
+/// A bucket's control word and tags.
+pub type Tags = [u32; PLACES as usize];
 
-pub type Bucket4 = BucketBytes<{ bucket_bytes::<Ipv4>() / 8 }>;
-pub type Bucket6 = BucketBytes<{ bucket_bytes::<Ipv6>() / 8 }>;
+/// The bytes of a bucket's entries.
+#[repr(C, align(8))]
+pub struct SlotsBytes<const WORDS: usize>([u64; WORDS]);
+
+pub type Slots4 = SlotsBytes<{ slots_bytes::<Ipv4>() / 8 }>;
+pub type Slots6 = SlotsBytes<{ slots_bytes::<Ipv6>() / 8 }>;
 
 /// Userspace maps it.
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 #[map]
-pub static FLOWS_IPV4: Array<Bucket4> = Array::with_max_entries(Geometry::DEFAULT.flows_buckets, BPF_F_MMAPABLE);
+pub static FLOWS_IPV4: Array<Slots4> = Array::with_max_entries(Geometry::DEFAULT.flows_buckets, BPF_F_MMAPABLE);
 #[map]
-pub static FLOWS_IPV6: Array<Bucket6> = Array::with_max_entries(Geometry::DEFAULT.flows_buckets, BPF_F_MMAPABLE);
+pub static FLOWS_IPV6: Array<Slots6> = Array::with_max_entries(Geometry::DEFAULT.flows_buckets, BPF_F_MMAPABLE);
 #[map]
-pub static HALF_OPEN_IPV4: Array<Bucket4> =
+pub static HALF_OPEN_IPV4: Array<Slots4> = Array::with_max_entries(Geometry::DEFAULT.half_open_buckets, BPF_F_MMAPABLE);
+#[map]
+pub static HALF_OPEN_IPV6: Array<Slots6> = Array::with_max_entries(Geometry::DEFAULT.half_open_buckets, BPF_F_MMAPABLE);
+
+#[map]
+pub static FLOWS_IPV4_TAGS: Array<Tags> = Array::with_max_entries(Geometry::DEFAULT.flows_buckets, BPF_F_MMAPABLE);
+#[map]
+pub static FLOWS_IPV6_TAGS: Array<Tags> = Array::with_max_entries(Geometry::DEFAULT.flows_buckets, BPF_F_MMAPABLE);
+#[map]
+pub static HALF_OPEN_IPV4_TAGS: Array<Tags> =
     Array::with_max_entries(Geometry::DEFAULT.half_open_buckets, BPF_F_MMAPABLE);
 #[map]
-pub static HALF_OPEN_IPV6: Array<Bucket6> =
+pub static HALF_OPEN_IPV6_TAGS: Array<Tags> =
     Array::with_max_entries(Geometry::DEFAULT.half_open_buckets, BPF_F_MMAPABLE);
 
 /// How large the tables are and which secret their keys are hashed with: set at load.

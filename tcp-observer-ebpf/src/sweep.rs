@@ -9,8 +9,9 @@ use aya_ebpf::programs::TcContext;
 use tcp_observer_common::{
     abi::{Adopted, Gone, request},
     conn::Word,
+    counters::TableKind,
     flow::{Address, Ipv4, Ipv6},
-    observer::{Family, Host, Table},
+    observer::{Family, Host, Known, Table},
     sweep::{self, Found, sweep_entry},
     table::{self, Bucket, Buckets, Looked, PLACES, Refusal},
 };
@@ -52,26 +53,23 @@ fn go_through(from: u32, all: bool, now_ns: u64) {
     let mut step = 0;
     while step < request::SPAN {
         let index = u64::from(from + step);
-        sweep_bucket_ipv4(index, IN_HALF_OPEN, now_ns);
-        sweep_bucket_ipv6(index, IN_HALF_OPEN, now_ns);
+        half_open_sweep_bucket_ipv4(index, now_ns);
+        half_open_sweep_bucket_ipv6(index, now_ns);
         if all {
-            sweep_bucket_ipv4(index, 0, now_ns);
-            sweep_bucket_ipv6(index, 0, now_ns);
+            flows_sweep_bucket_ipv4(index, now_ns);
+            flows_sweep_bucket_ipv6(index, now_ns);
         }
         step += 1;
     }
 }
-
-const IN_HALF_OPEN: u64 = 1;
 
 /// Goes through the places of a bucket, if there is one with this index.
 #[inline(always)]
 fn sweep_bucket<A: Address, B>(
     table: &FlowTable<A, B>,
     index: u64,
-    is_half_open: u64,
     now_ns: u64,
-    sweep_place: extern "C" fn(u64, u64, u64, u64) -> u64,
+    sweep_place: extern "C" fn(u64, u64, u64) -> u64,
 ) {
     let Some(bucket) = table.bucket(index as u32) else {
         return;
@@ -79,7 +77,7 @@ fn sweep_bucket<A: Address, B>(
     let mut place = 1;
     while place < PLACES {
         if table::is_taken(bucket.word(place)) {
-            sweep_place(index, u64::from(place), is_half_open, now_ns);
+            sweep_place(index, u64::from(place), now_ns);
         }
         place += 1;
     }
@@ -87,7 +85,7 @@ fn sweep_bucket<A: Address, B>(
 
 /// Judges the entry in a place, and frees it if its time has come.
 #[inline(always)]
-fn sweep_place<A: Address, B>(table: &FlowTable<A, B>, index: u64, place: u64, is_half_open: bool, now_ns: u64)
+fn sweep_place<A: Address, B>(table: &FlowTable<A, B>, kind: TableKind, index: u64, place: u64, now_ns: u64)
 where
     Kernel: Family<A>,
 {
@@ -99,41 +97,34 @@ where
     let Some((key, flow)) = table.entry(index as u32, place) else {
         return;
     };
-    let kind = if is_half_open { <Kernel as Family<A>>::HALF_OPEN } else { <Kernel as Family<A>>::FLOWS };
     if sweep_entry(&host, kind, &key, flow, now_ns, limits) {
         // Its tag as it is now that nobody else may take it out: when it was first looked at another one may have lain here.
         table::release(&bucket, place, bucket.word(place));
     }
 }
 
-macro_rules! global_functions {
-    ($flows:ident, $half_open:ident, $bucket:ident, $place:ident) => {
+macro_rules! sweep {
+    ($table:ident, $kind:ident, $bucket:ident, $place:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $bucket(index: u64, is_half_open: u64, now_ns: u64) -> u64 {
-            if is_half_open == IN_HALF_OPEN {
-                sweep_bucket(&$half_open, index, is_half_open, now_ns, $place);
-            } else {
-                sweep_bucket(&$flows, index, is_half_open, now_ns, $place);
-            }
+        extern "C" fn $bucket(index: u64, now_ns: u64) -> u64 {
+            sweep_bucket(&$table, index, now_ns, $place);
             0
         }
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $place(index: u64, place: u64, is_half_open: u64, now_ns: u64) -> u64 {
-            if is_half_open == IN_HALF_OPEN {
-                sweep_place(&$half_open, index, place, true, now_ns);
-            } else {
-                sweep_place(&$flows, index, place, false, now_ns);
-            }
+        extern "C" fn $place(index: u64, place: u64, now_ns: u64) -> u64 {
+            sweep_place(&$table, TableKind::$kind, index, place, now_ns);
             0
         }
     };
 }
 
-global_functions!(FLOWS4, HALF_OPEN4, sweep_bucket_ipv4, sweep_place_ipv4);
-global_functions!(FLOWS6, HALF_OPEN6, sweep_bucket_ipv6, sweep_place_ipv6);
+sweep!(FLOWS4, FlowsIpv4, flows_sweep_bucket_ipv4, flows_sweep_place_ipv4);
+sweep!(FLOWS6, FlowsIpv6, flows_sweep_bucket_ipv6, flows_sweep_place_ipv6);
+sweep!(HALF_OPEN4, HalfOpenIpv4, half_open_sweep_bucket_ipv4, half_open_sweep_place_ipv4);
+sweep!(HALF_OPEN6, HalfOpenIpv6, half_open_sweep_bucket_ipv6, half_open_sweep_place_ipv6);
 
 /// Ends one flow; `gone` lies within the frame, as a whole.
 #[inline(always)]
@@ -144,8 +135,7 @@ where
     // SAFETY: the caller's frame is long enough; packet access need not be aligned.
     let Gone { word, last_seen_ns, key } = unsafe { gone.read_unaligned() };
     let host = Kernel::Sweep;
-    let settled = Family::<A>::flows(&host).find(&key).found();
-    if let Some(flow) = settled.or_else(|| Family::<A>::half_open(&host).find(&key).found()) {
+    if let Looked::Found(Known { flow, .. }) = host.find(&key) {
         sweep::end_without_socket(&host, &key, &flow, Found { word: Word(word), last_seen_ns }, now_ns);
     }
 }
@@ -181,11 +171,7 @@ where
     let host = Kernel::Packets;
     let (settled, half_open) = (Family::<A>::flows(&host), Family::<A>::half_open(&host));
     let is_settled = flow.word.load().is_settled();
-    let is_known = |is_settled: bool| {
-        let found = if is_settled { settled.find(key) } else { half_open.find(key) };
-        !matches!(found, Looked::Absent)
-    };
-    if is_known(!is_settled) {
+    if !matches!(host.find(key), Looked::Absent) {
         return request::KNOWN_ALREADY;
     }
     match if is_settled { settled.insert(key, flow) } else { half_open.insert(key, flow) } {
@@ -193,8 +179,8 @@ where
         Err(Refusal::Exists | Refusal::Busy) => return request::KNOWN_ALREADY,
         Err(Refusal::Full) => return request::NO_ROOM,
     }
-    // Or in this very moment. Of the two, lookups find the settled one.
-    if is_known(!is_settled) {
+    // Or in this very moment, in the other table. Of the two, lookups find the settled one.
+    if is_settled || !matches!(host.find(key), Looked::Found(Known { is_settled: false, .. })) {
         half_open.remove(key);
     }
     request::ADOPTED

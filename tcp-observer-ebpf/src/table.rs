@@ -15,29 +15,35 @@ use tcp_observer_common::{
     conn::{Flow, Word},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     observer::{Known, Table},
-    table::{
-        self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, SLOTS_AT, Slot, There, Which, slot_at,
-    },
+    table::{self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, Slot, There, Which, slot_at},
     verifier::{forget, forget_index},
 };
 
-use crate::maps::{Bucket4, Bucket6, FLOWS_IPV4, FLOWS_IPV6, GEOMETRY, HALF_OPEN_IPV4, HALF_OPEN_IPV6};
+use crate::maps::{
+    FLOWS_IPV4, FLOWS_IPV4_TAGS, FLOWS_IPV6, FLOWS_IPV6_TAGS, GEOMETRY, HALF_OPEN_IPV4, HALF_OPEN_IPV4_TAGS,
+    HALF_OPEN_IPV6, HALF_OPEN_IPV6_TAGS, Slots4, Slots6, Tags,
+};
 
-/// A table of flows: the array of its buckets, which of the two tables it is, and how many buckets there are.
+/// A table of flows: the arrays of its buckets' tags and entries, and which of a family's two tables it is.
 #[derive(Clone, Copy)]
 pub struct FlowTable<A: 'static, B: 'static> {
-    buckets: &'static Array<B>,
+    tags: &'static Array<Tags>,
+    slots: &'static Array<B>,
     is_half_open: bool,
     family: PhantomData<A>,
 }
 
-pub type FlowTable4 = FlowTable<Ipv4, Bucket4>;
-pub type FlowTable6 = FlowTable<Ipv6, Bucket6>;
+pub type FlowTable4 = FlowTable<Ipv4, Slots4>;
+pub type FlowTable6 = FlowTable<Ipv6, Slots6>;
 
-pub const FLOWS4: FlowTable4 = FlowTable { buckets: &FLOWS_IPV4, is_half_open: false, family: PhantomData };
-pub const HALF_OPEN4: FlowTable4 = FlowTable { buckets: &HALF_OPEN_IPV4, is_half_open: true, family: PhantomData };
-pub const FLOWS6: FlowTable6 = FlowTable { buckets: &FLOWS_IPV6, is_half_open: false, family: PhantomData };
-pub const HALF_OPEN6: FlowTable6 = FlowTable { buckets: &HALF_OPEN_IPV6, is_half_open: true, family: PhantomData };
+pub const FLOWS4: FlowTable4 =
+    FlowTable { tags: &FLOWS_IPV4_TAGS, slots: &FLOWS_IPV4, is_half_open: false, family: PhantomData };
+pub const HALF_OPEN4: FlowTable4 =
+    FlowTable { tags: &HALF_OPEN_IPV4_TAGS, slots: &HALF_OPEN_IPV4, is_half_open: true, family: PhantomData };
+pub const FLOWS6: FlowTable6 =
+    FlowTable { tags: &FLOWS_IPV6_TAGS, slots: &FLOWS_IPV6, is_half_open: false, family: PhantomData };
+pub const HALF_OPEN6: FlowTable6 =
+    FlowTable { tags: &HALF_OPEN_IPV6_TAGS, slots: &HALF_OPEN_IPV6, is_half_open: true, family: PhantomData };
 
 /// The hash of a key under this agent's secret.
 #[inline(always)]
@@ -46,9 +52,10 @@ fn hash<A: Address>(key: &FlowKey<A>) -> Hash {
     Hash::of(key, |i| unsafe { read_volatile((&raw const GEOMETRY.secrets).cast::<u64>().add(i)) })
 }
 
-/// A bucket in its array.
+/// A bucket in its arrays.
 pub struct BucketAt<A> {
-    start: *mut u8,
+    tags: *mut u32,
+    slots: *mut u8,
     family: PhantomData<A>,
 }
 
@@ -63,12 +70,12 @@ impl<A> Copy for BucketAt<A> {}
 impl<A> BucketAt<A> {
     #[inline(always)]
     fn word_at(&self, place: u32) -> *mut u32 {
-        self.start.cast::<u32>().wrapping_add(place as usize)
+        self.tags.wrapping_add(place as usize)
     }
 
     #[inline(always)]
     fn slot(&self, place: u32) -> *mut Slot<A> {
-        self.start.wrapping_add(slot_at::<A>(place)).cast()
+        self.slots.wrapping_add(slot_at::<A>(place)).cast()
     }
 
     /// The same for a place that is not known, in the way in which the verifier sees that it is one: before 6.8 it
@@ -79,7 +86,7 @@ impl<A> BucketAt<A> {
         if index >= u64::from(ENTRIES) {
             return None;
         }
-        Some(self.start.wrapping_add(SLOTS_AT).wrapping_add(index as usize * size_of::<Slot<A>>()).cast())
+        Some(self.slots.wrapping_add(index as usize * size_of::<Slot<A>>()).cast())
     }
 
     /// The key and the flow in a place.
@@ -173,85 +180,48 @@ impl<A: Address, B> Buckets for FlowTable<A, B> {
 
     #[inline(always)]
     fn bucket(&self, index: u32) -> Option<BucketAt<A>> {
-        self.buckets.get_ptr_mut(index).map(|bucket| BucketAt { start: bucket.cast(), family: PhantomData })
-    }
-}
-
-/// One of a family's two tables, to be chosen when a bucket is asked for: the code that follows is there once.
-struct Either<A: 'static, B: 'static> {
-    flows: FlowTable<A, B>,
-    half_open: FlowTable<A, B>,
-    is_half_open: bool,
-}
-
-impl<A: Address, B> Buckets for Either<A, B> {
-    type Bucket = BucketAt<A>;
-
-    #[inline(always)]
-    fn count(&self) -> u32 {
-        if self.is_half_open { self.half_open.count() } else { self.flows.count() }
-    }
-
-    #[inline(always)]
-    fn bucket(&self, index: u32) -> Option<BucketAt<A>> {
-        if self.is_half_open { self.half_open.bucket(index) } else { self.flows.bucket(index) }
+        let (tags, slots) = (self.tags.get_ptr_mut(index)?, self.slots.get_ptr_mut(index)?);
+        Some(BucketAt { tags: tags.cast(), slots: slots.cast(), family: PhantomData })
     }
 }
 
 /// Looks into both tables of IPv4.
 #[inline(always)]
-pub fn known4(key: &FlowKey4) -> Looked<Known<&'static Flow>> {
-    known(FLOWS4, HALF_OPEN4, table_known_ipv4(key))
+pub fn find4(key: &FlowKey4) -> Looked<Known<&'static Flow>> {
+    known(FLOWS4, HALF_OPEN4, table_find_ipv4(key))
 }
 
 /// And of IPv6.
 #[inline(always)]
-pub fn known6(key: &FlowKey6) -> Looked<Known<&'static Flow>> {
-    known(FLOWS6, HALF_OPEN6, table_known_ipv6(key))
+pub fn find6(key: &FlowKey6) -> Looked<Known<&'static Flow>> {
+    known(FLOWS6, HALF_OPEN6, table_find_ipv6(key))
 }
 
-impl<A: Address, B> FlowTable<A, B> {
-    /// Where a function with global linkage says that an entry lies.
-    #[inline(always)]
-    fn at(&self, packed: u64) -> Looked<&'static Flow> {
-        if packed <= UNSURE {
-            return if packed == UNSURE { Looked::Unsure } else { Looked::Absent };
-        }
-        let flow = self.bucket((packed >> 8) as u32).and_then(|bucket| bucket.flow((packed >> 4) as u32 & 0xf));
-        flow.map_or(Looked::Absent, Looked::Found)
-    }
-}
-
-/// What [`FlowTable::at`] takes apart: one of these, or the bucket's index, the place in four bits, and [`FOUND`], with
-/// [`HALF_OPEN`] where it may be either table's.
+/// Where an entry lies, in a register: the bucket's index, the place in four bits, and [`FOUND`], with [`HALF_OPEN`] where
+/// it is in that table. Or one of the numbers below.
 const ABSENT: u64 = 0;
 const UNSURE: u64 = 1;
 const FOUND: u64 = 2;
 const HALF_OPEN: u64 = 4;
 
 #[inline(always)]
-fn packed<B>(looked: Looked<Found<B>>) -> u64 {
-    match looked {
-        Looked::Absent => ABSENT,
-        Looked::Unsure => UNSURE,
-        Looked::Found(found) => u64::from(found.index) << 8 | u64::from(found.place) << 4 | FOUND,
-    }
+fn packed<B>(found: Found<B>) -> u64 {
+    u64::from(found.index) << 8 | u64::from(found.place) << 4 | FOUND
 }
 
-/// What a function with global linkage says of both tables.
 #[inline(always)]
 fn known<A: Address, B>(
     flows: FlowTable<A, B>,
     half_open: FlowTable<A, B>,
     packed: u64,
 ) -> Looked<Known<&'static Flow>> {
-    let is_settled = packed & HALF_OPEN == 0;
-    let table = if is_settled { flows } else { half_open };
-    match table.at(packed) {
-        Looked::Found(flow) => Looked::Found(Known { flow, is_settled }),
-        Looked::Unsure => Looked::Unsure,
-        Looked::Absent => Looked::Absent,
+    if packed <= UNSURE {
+        return if packed == UNSURE { Looked::Unsure } else { Looked::Absent };
     }
+    let (index, place) = ((packed >> 8) as u32, (packed >> 4) as u32 & 0xf);
+    let is_settled = packed & HALF_OPEN == 0;
+    let bucket = if is_settled { flows.bucket(index) } else { half_open.bucket(index) };
+    bucket.and_then(|bucket| bucket.flow(place)).map(|flow| Known { flow, is_settled }).into()
 }
 
 #[inline(always)]
@@ -274,78 +244,95 @@ fn code(put: Result<(), Refusal>) -> u64 {
     }
 }
 
-/// In what [`table_insert_ipv4`] is asked for: which table, and whether to replace what is there.
-const IN_HALF_OPEN: u64 = 1;
-const REPLACE: u64 = 2;
-
 /// Takes the entry with this key out, which is this CPU's to take out.
 #[inline(always)]
-fn remove<A: Address, B>(table: &Either<A, B>, key: &FlowKey<A>) {
+fn remove<A: Address, B>(table: &FlowTable<A, B>, key: &FlowKey<A>) {
     let hash = hash(key);
     if let Some(found) = table::find_published(table, hash, key) {
         table::release(&found.bucket, forget(u64::from(found.place)) as u32 & (PLACES - 1), hash.tag());
     }
 }
 
-macro_rules! global_functions {
-    ($key:ty, $flows:ident, $half_open:ident, $known:ident, $find:ident, $insert:ident, $remove:ident) => {
+/// The functions of a family: one that looks into both of its tables, and for each table two that change it. None
+/// chooses between tables: the verifier wants to know whose array is meant.
+macro_rules! family {
+    ($key:ty, $find:ident, [$flows:ident, $($of_flows:ident),+], [$half_open:ident, $($of_half_open:ident),+]) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $known(key: *const $key) -> u64 {
+        extern "C" fn $find(key: *const $key) -> u64 {
             // SAFETY: null, or a reference of the only callers.
             let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
             match table::find_in_two(&$flows, &$half_open, hash(key), key) {
-                Looked::Found((Which::First, found)) => packed(Looked::Found(found)),
-                Looked::Found((Which::Second, found)) => packed(Looked::Found(found)) | HALF_OPEN,
+                Looked::Found((Which::First, found)) => packed(found),
+                Looked::Found((Which::Second, found)) => packed(found) | HALF_OPEN,
                 Looked::Absent => ABSENT,
                 Looked::Unsure => UNSURE,
             }
         }
 
+        family!($key, $flows, $($of_flows),+);
+        family!($key, $half_open, $($of_half_open),+);
+    };
+    ($key:ty, $table:ident, $insert:ident, $remove:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $find(key: *const $key, is_half_open: u64) -> u64 {
-            // SAFETY: null, or a reference of the only callers.
-            let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
-            let table = Either { flows: $flows, half_open: $half_open, is_half_open: is_half_open != 0 };
-            packed(table::find(&table, hash(key), key))
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $insert(key: *const $key, flow: *const Flow, asked: u64) -> u64 {
+        extern "C" fn $insert(key: *const $key, flow: *const Flow, is_replacing: u64) -> u64 {
             // SAFETY: null, or references of the only callers.
             let (Some(key), Some(flow)) = (unsafe { key.as_ref() }, unsafe { flow.as_ref() }) else {
                 return code(Err(Refusal::Busy));
             };
-            let table = Either { flows: $flows, half_open: $half_open, is_half_open: asked & IN_HALF_OPEN != 0 };
-            let there = if asked & REPLACE == 0 { There::Stays } else { There::IsReplaced };
-            code(table::insert(&table, hash(key), key, flow, there))
+            let there = if is_replacing == 0 { There::Stays } else { There::IsReplaced };
+            code(table::insert(&$table, hash(key), key, flow, there))
         }
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $remove(key: *const $key, is_half_open: u64) -> u64 {
+        extern "C" fn $remove(key: *const $key) -> u64 {
             // SAFETY: null, or a reference of the only callers.
             let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
-            let table = Either { flows: $flows, half_open: $half_open, is_half_open: is_half_open != 0 };
-            remove(&table, key);
+            remove(&$table, key);
             0
         }
     };
 }
 
-global_functions!(FlowKey4, FLOWS4, HALF_OPEN4, table_known_ipv4, table_find_ipv4, table_insert_ipv4, table_remove_ipv4);
-global_functions!(FlowKey6, FLOWS6, HALF_OPEN6, table_known_ipv6, table_find_ipv6, table_insert_ipv6, table_remove_ipv6);
+family!(
+    FlowKey4,
+    table_find_ipv4,
+    [FLOWS4, flows_insert_ipv4, flows_remove_ipv4],
+    [HALF_OPEN4, half_open_insert_ipv4, half_open_remove_ipv4]
+);
+family!(
+    FlowKey6,
+    table_find_ipv6,
+    [FLOWS6, flows_insert_ipv6, flows_remove_ipv6],
+    [HALF_OPEN6, half_open_insert_ipv6, half_open_remove_ipv6]
+);
 
 macro_rules! table {
-    ($address:ty, $bucket:ty, $find:ident, $insert:ident, $remove:ident) => {
-        impl Table<$address> for FlowTable<$address, $bucket> {
+    ($address:ty, $slots:ty, [$insert:ident, $remove:ident], [$half_open_insert:ident, $half_open_remove:ident]) => {
+        impl FlowTable<$address, $slots> {
+            #[inline(always)]
+            fn put(&self, key: &FlowKey<$address>, flow: &Flow, is_replacing: bool) -> Result<(), Refusal> {
+                let is_replacing = u64::from(is_replacing);
+                refusal(if self.is_half_open {
+                    $half_open_insert(key, flow, is_replacing)
+                } else {
+                    $insert(key, flow, is_replacing)
+                })
+            }
+        }
+
+        impl Table<$address> for FlowTable<$address, $slots> {
             type Entry = &'static Flow;
 
             #[inline(always)]
             fn find(&self, key: &FlowKey<$address>) -> Looked<&'static Flow> {
-                self.at($find(key, u64::from(self.is_half_open)))
+                match table::find(self, hash(key), key) {
+                    Looked::Found(found) => found.bucket.flow(found.place).into(),
+                    Looked::Absent => Looked::Absent,
+                    Looked::Unsure => Looked::Unsure,
+                }
             }
 
             #[inline(always)]
@@ -356,17 +343,21 @@ macro_rules! table {
 
             #[inline(always)]
             fn insert(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), Refusal> {
-                refusal($insert(key, flow, u64::from(self.is_half_open)))
+                self.put(key, flow, false)
             }
 
             #[inline(always)]
             fn replace(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), Refusal> {
-                refusal($insert(key, flow, u64::from(self.is_half_open) | REPLACE))
+                self.put(key, flow, true)
             }
 
             #[inline(always)]
             fn remove(&self, key: &FlowKey<$address>) {
-                $remove(key, u64::from(self.is_half_open));
+                if self.is_half_open {
+                    $half_open_remove(key)
+                } else {
+                    $remove(key)
+                };
             }
 
             #[inline(always)]
@@ -387,8 +378,8 @@ macro_rules! table {
     };
 }
 
-table!(Ipv4, Bucket4, table_find_ipv4, table_insert_ipv4, table_remove_ipv4);
-table!(Ipv6, Bucket6, table_find_ipv6, table_insert_ipv6, table_remove_ipv6);
+table!(Ipv4, Slots4, [flows_insert_ipv4, flows_remove_ipv4], [half_open_insert_ipv4, half_open_remove_ipv4]);
+table!(Ipv6, Slots6, [flows_insert_ipv6, flows_remove_ipv6], [half_open_insert_ipv6, half_open_remove_ipv6]);
 
 impl<A: Address, B> FlowTable<A, B> {
     /// The entry in a place of a bucket, if there is one.

@@ -133,7 +133,7 @@ impl Arena {
     /// A table of flows.
     #[track_caller]
     pub fn flows<A: Copy + Eq>(&self, name: &str) -> FlowTable<A> {
-        FlowTable::new(name, self.map(name))
+        FlowTable::new(name, |name| self.map(name))
     }
 
     /// All CPUs' counters, of packets and of the sweep.

@@ -288,7 +288,9 @@ impl Kernel {
 
     #[track_caller]
     fn table<A: Copy + Eq>(&self, name: &str) -> FlowTable<A> {
-        let Some(Map::Array(data)) = self.ebpf.map(name) else { panic!("`{name}` is no table") };
-        FlowTable::new(name, data)
+        FlowTable::new(name, |name| match self.ebpf.map(name) {
+            Some(Map::Array(data)) => data,
+            _ => panic!("`{name}` is no table"),
+        })
     }
 }

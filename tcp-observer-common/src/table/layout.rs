@@ -1,11 +1,12 @@
-//! How a bucket lies in memory: a cache line of one control word and fifteen tags, then fifteen entries.
+//! How a bucket lies in memory: a cache line of one control word and fifteen tags in one array, fifteen entries in another.
 //!
-//! The array of buckets is one BPF map that userspace has mapped. An IPv4 entry is four cache lines: the key, the word
+//! Both arrays are BPF maps that userspace has mapped. The tags of all buckets lie close together: a key that is not there
+//! is looked for without a page of entries being touched. An IPv4 entry is four cache lines: the key, the word
 //! and what transitions touch of the low side; what each segment of the low side writes; of the high side what
 //! transitions touch, and what each segment writes. So a data segment reads the tags and the first line, and writes the
 //! line of its own direction, which no segment of the other direction writes.
 
-use super::ENTRIES;
+use super::{ENTRIES, PLACES};
 use crate::{
     conn::Flow,
     flow::{FlowKey, Ipv4, Ipv6},
@@ -19,20 +20,18 @@ pub struct Slot<A> {
     pub flow: Flow,
 }
 
-/// Where the entries begin: behind the line of tags.
-pub const SLOTS_AT: usize = 64;
-/// A bucket begins with a line of its own.
-const LINE: usize = 64;
+/// The bytes of a bucket's control word and tags: a cache line.
+pub const TAGS_BYTES: usize = PLACES as usize * size_of::<u32>();
 
-/// The bytes of a bucket of entries with addresses `A`.
-pub const fn bucket_bytes<A>() -> usize {
-    (SLOTS_AT + ENTRIES as usize * size_of::<Slot<A>>()).next_multiple_of(LINE)
+/// The bytes of a bucket's entries with addresses `A`: whole lines.
+pub const fn slots_bytes<A>() -> usize {
+    (ENTRIES as usize * size_of::<Slot<A>>()).next_multiple_of(TAGS_BYTES)
 }
 
-/// Where the entry in a place (1 to [`ENTRIES`]) begins.
+/// Where among them the entry in a place (1 to [`ENTRIES`]) begins.
 #[inline(always)]
 pub const fn slot_at<A>(place: u32) -> usize {
-    SLOTS_AT + (place as usize - 1) * size_of::<Slot<A>>()
+    (place as usize - 1) * size_of::<Slot<A>>()
 }
 
 /// How many buckets it takes so that `flows` fit: where keys are random the first refusal comes when 83 % of the
@@ -45,12 +44,12 @@ pub const fn buckets_for(flows: u32) -> u32 {
 
 const _: () = {
     assert!(size_of::<Slot<Ipv4>>() == 256 && size_of::<Slot<Ipv6>>() == 280);
-    assert!(bucket_bytes::<Ipv4>() == 3_904 && bucket_bytes::<Ipv6>() == 4_288);
+    assert!(slots_bytes::<Ipv4>() == 3_840 && slots_bytes::<Ipv6>() == 4_224);
     // The two directions' hot halves in lines of their own.
     let flow = core::mem::offset_of!(Slot<Ipv4>, flow);
     let low = flow + core::mem::offset_of!(Flow, low) + core::mem::offset_of!(crate::conn::Half, last_seen_ns);
     let high = flow + core::mem::offset_of!(Flow, high) + core::mem::offset_of!(crate::conn::Half, last_seen_ns);
-    assert!(flow == 16 && low == LINE && high == 3 * LINE);
+    assert!(flow == 16 && low == TAGS_BYTES && high == 3 * TAGS_BYTES);
 };
 
 #[cfg(test)]
@@ -68,9 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn entries_follow_each_other_behind_the_tags() {
-        assert_eq!(slot_at::<Ipv4>(1), 64);
-        assert_eq!(slot_at::<Ipv4>(15) + 256, 3_904);
-        assert_eq!(slot_at::<Ipv6>(2), 344);
+    fn entries_follow_each_other() {
+        assert_eq!(slot_at::<Ipv4>(1), 0);
+        assert_eq!(slot_at::<Ipv4>(15) + 256, 3_840);
+        assert_eq!(slot_at::<Ipv6>(2), 280);
     }
 }

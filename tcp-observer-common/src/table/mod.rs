@@ -1,7 +1,6 @@
 //! The table of flows: set-associative, in an array that userspace maps, changed by compare-and-exchange alone.
 //!
-//! Each key has two buckets, the emptier of which it is put into. A bucket begins with one line of 32-bit words: a
-//! control word, and for each of fifteen places a *tag*: [`FREE`], [`BUSY`], or what stands for the key that lies
+//! Each key has two buckets, the emptier of which it is put into. A bucket has one line of 32-bit words: a control word, and for each of fifteen places a *tag*: [`FREE`], [`BUSY`], or what stands for the key that lies
 //! there. docs/flow-table.md explains why.
 //!
 //! **The protocol.** A place goes from free to busy to its key's tag and back to free, each by an exchange. Who has made
@@ -23,7 +22,7 @@ mod layout;
 use crate::verifier::{forget, opaque};
 
 pub use hash::{Hash, SECRETS};
-pub use layout::{SLOTS_AT, Slot, bucket_bytes, buckets_for, slot_at};
+pub use layout::{Slot, TAGS_BYTES, buckets_for, slot_at, slots_bytes};
 
 /// Words of a bucket's first line: the control word, and a tag for each place.
 pub const PLACES: u32 = 16;

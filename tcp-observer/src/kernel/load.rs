@@ -180,9 +180,13 @@ pub fn with_geometry<'l, 'g>(loader: &'l mut EbpfLoader<'g>, geometry: &'g Geome
     loader
         .override_global(GEOMETRY, geometry_words(geometry), true)
         .map_max_entries(map::FLOWS_IPV4, geometry.flows_buckets)
+        .map_max_entries(map::FLOWS_IPV4_TAGS, geometry.flows_buckets)
         .map_max_entries(map::FLOWS_IPV6, geometry.flows_buckets)
+        .map_max_entries(map::FLOWS_IPV6_TAGS, geometry.flows_buckets)
         .map_max_entries(map::HALF_OPEN_IPV4, geometry.half_open_buckets)
+        .map_max_entries(map::HALF_OPEN_IPV4_TAGS, geometry.half_open_buckets)
         .map_max_entries(map::HALF_OPEN_IPV6, geometry.half_open_buckets)
+        .map_max_entries(map::HALF_OPEN_IPV6_TAGS, geometry.half_open_buckets)
 }
 
 fn geometry_words(geometry: &Geometry) -> &[u64; size_of::<Geometry>() / 8] {

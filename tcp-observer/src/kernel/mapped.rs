@@ -22,47 +22,35 @@ use aya::maps::MapData;
 use tcp_observer_common::{
     conn::{Flow, Word},
     flow::FlowKey,
-    table::{ENTRIES, PLACES, Place, Slot, bucket_bytes, copy_whole, is_taken, slot_at},
+    table::{ENTRIES, PLACES, Place, Slot, TAGS_BYTES, copy_whole, is_taken, slot_at, slots_bytes},
 };
 
 /// One table, of flows with addresses `A`.
 #[derive(Debug)]
 pub struct MappedTable<A> {
-    start: NonNull<u8>,
+    tags: Mapping,
+    slots: Mapping,
     buckets: usize,
     family: PhantomData<fn() -> A>,
 }
 
-// SAFETY: memory that is read by atomic loads only, and stays mapped until the last owner is gone.
-unsafe impl<A> Send for MappedTable<A> {}
-// SAFETY: as above.
-unsafe impl<A> Sync for MappedTable<A> {}
-
 impl<A> MappedTable<A> {
+    /// The table of this name, whose lines of tags and whose entries are in these maps.
+    ///
     /// # Errors
-    /// When the kernel's description of the map is not that of such a table, or it cannot be mapped.
-    pub fn new(name: &str, data: &MapData) -> anyhow::Result<Self> {
-        let info = data.info().with_context(|| format!("cannot describe map `{name}`"))?;
-        let (expected, got) = (bucket_bytes::<A>(), info.value_size() as usize);
+    /// When the kernel's description of the maps is not that of such a table, or they cannot be mapped.
+    pub fn new(name: &str, tags: &MapData, slots: &MapData) -> anyhow::Result<Self> {
+        let describe = |data: &MapData| data.info().with_context(|| format!("cannot describe map `{name}`"));
+        let [tags_info, slots_info] = [describe(tags)?, describe(slots)?];
+        let buckets = slots_info.max_entries();
+        let (expected, got) = (slots_bytes::<A>(), slots_info.value_size() as usize);
         ensure!(
-            expected == got && info.max_entries() > 0,
-            "map `{name}` has buckets of {got} bytes where this version has {expected}; restart the agent"
+            expected == got && tags_info.value_size() as usize == TAGS_BYTES && tags_info.max_entries() == buckets,
+            "map `{name}` has {buckets} buckets of {got} bytes where this version has {expected}; restart the agent"
         );
-        let buckets = info.max_entries() as usize;
-        // SAFETY: a new mapping, of a file's pages that nobody takes for anything but atomic words.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                buckets * bucket_bytes::<A>(),
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                data.fd().as_fd().as_raw_fd(),
-                0,
-            )
-        };
-        let mapped = if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) };
-        let start = mapped.ok_or_else(io::Error::last_os_error).with_context(|| format!("cannot map `{name}`"))?;
-        Ok(Self { start, buckets, family: PhantomData })
+        let buckets = buckets as usize;
+        let map = |data, bytes| Mapping::new(data, buckets * bytes).with_context(|| format!("cannot map `{name}`"));
+        Ok(Self { tags: map(tags, TAGS_BYTES)?, slots: map(slots, slots_bytes::<A>())?, buckets, family: PhantomData })
     }
 
     /// How many entries have a place.
@@ -95,8 +83,7 @@ impl<A> MappedTable<A> {
     /// A copy of an entry, all of one flow; `None` when there is none, or it changes hands each time.
     fn copy(&self, bucket: usize, place: u32) -> Option<Slot<A>> {
         const { assert!(size_of::<Slot<A>>().is_multiple_of(8) && align_of::<Slot<A>>() == 8) };
-        // SAFETY: the slots of a bucket lie within it, at multiples of eight.
-        let from = unsafe { self.bucket(bucket).add(slot_at::<A>(place)) }.cast::<AtomicU64>();
+        let from = self.slot(bucket, place);
         let word_at = (offset_of!(Slot<A>, flow) + offset_of!(Flow, word)) / 8;
         // SAFETY: a word of the slot.
         let place = MappedPlace { tag: self.tag(bucket, place), word: unsafe { &*from.add(word_at) } };
@@ -111,15 +98,16 @@ impl<A> MappedTable<A> {
         Some(unsafe { slot.assume_init() })
     }
 
-    fn bucket(&self, index: usize) -> *const u8 {
-        debug_assert!(index < self.buckets);
-        // SAFETY: within the mapping.
-        unsafe { self.start.as_ptr().add(index * bucket_bytes::<A>()) }
+    fn slot(&self, bucket: usize, place: u32) -> *const AtomicU64 {
+        debug_assert!(bucket < self.buckets);
+        // SAFETY: within the mapping, at a multiple of eight.
+        unsafe { self.slots.start.as_ptr().add(bucket * slots_bytes::<A>() + slot_at::<A>(place)) }.cast()
     }
 
     fn tag(&self, bucket: usize, place: u32) -> &AtomicU32 {
-        // SAFETY: the first words of a bucket are its control word and tags.
-        unsafe { &*self.bucket(bucket).cast::<AtomicU32>().add(place as usize) }
+        debug_assert!(bucket < self.buckets);
+        // SAFETY: within the mapping, which is made of such words.
+        unsafe { &*self.tags.start.as_ptr().add(bucket * TAGS_BYTES).cast::<AtomicU32>().add(place as usize) }
     }
 }
 
@@ -143,9 +131,31 @@ impl Place for MappedPlace<'_> {
     }
 }
 
-impl<A> Drop for MappedTable<A> {
+/// A map's memory, for reading.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: memory that is read by atomic loads only, and stays mapped until the last owner is gone.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(data: &MapData, bytes: usize) -> io::Result<Self> {
+        let fd = data.fd().as_fd().as_raw_fd();
+        // SAFETY: a new mapping, of a file's pages that nobody takes for anything but atomic words.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+        let mapped = if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) };
+        Ok(Self { start: mapped.ok_or_else(io::Error::last_os_error)?, bytes })
+    }
+}
+
+impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: what `new` has mapped, which nobody refers to any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.buckets * bucket_bytes::<A>()) };
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }

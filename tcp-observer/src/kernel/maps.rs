@@ -110,7 +110,8 @@ impl Pins<'_> {
     }
 
     fn table<A>(&self, name: &str) -> anyhow::Result<MappedTable<A>> {
-        MappedTable::new(name, &self.open_unchecked(name)?)
+        let tags = format!("{name}{}", map::TAGS);
+        MappedTable::new(name, &self.open_unchecked(&tags)?, &self.open_unchecked(name)?)
     }
 
     fn open_unchecked(&self, name: &str) -> anyhow::Result<MapData> {

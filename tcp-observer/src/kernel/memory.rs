@@ -4,7 +4,7 @@
 
 use tcp_observer_common::{
     flow::{Ipv4, Ipv6},
-    table::{bucket_bytes, buckets_for},
+    table::{TAGS_BYTES, buckets_for, slots_bytes},
 };
 
 use crate::{agent::Options, exit::Failure};
@@ -26,10 +26,8 @@ pub fn give_back_large_buffers() {
 
 /// What all four tables of flows take, in bytes.
 pub fn tables_bytes(max_flows: u32, max_half_open: u32) -> u64 {
-    [max_flows, max_half_open]
-        .into_iter()
-        .map(|flows| u64::from(buckets_for(flows)) * (bucket_bytes::<Ipv4>() + bucket_bytes::<Ipv6>()) as u64)
-        .sum()
+    let bucket_bytes = 2 * TAGS_BYTES + slots_bytes::<Ipv4>() + slots_bytes::<Ipv6>();
+    [max_flows, max_half_open].into_iter().map(|flows| u64::from(buckets_for(flows)) * bucket_bytes as u64).sum()
 }
 
 /// # Errors

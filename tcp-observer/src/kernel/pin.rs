@@ -17,11 +17,15 @@ use crate::exit::Failure;
 pub const BPFFS: &str = "/sys/fs/bpf";
 
 /// What is pinned, in this order; the layout is the last, since its presence says that the others are complete.
-pub const PINNED: [&str; 11] = [
+pub const PINNED: [&str; 15] = [
     map::FLOWS_IPV4,
     map::FLOWS_IPV6,
     map::HALF_OPEN_IPV4,
     map::HALF_OPEN_IPV6,
+    map::FLOWS_IPV4_TAGS,
+    map::FLOWS_IPV6_TAGS,
+    map::HALF_OPEN_IPV4_TAGS,
+    map::HALF_OPEN_IPV6_TAGS,
     map::COUNTERS,
     map::HANDSHAKES,
     map::PORTS,
