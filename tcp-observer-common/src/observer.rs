@@ -129,10 +129,10 @@ pub trait Family<A> {
     fn flows(&self) -> Self::Table;
     fn half_open(&self) -> Self::Table;
     fn is_local(&self, addr: &A) -> bool;
-    /// Looks for a flow, first among the settled ones: where it is, it has settled last. A method, so that the kernel can
-    /// look into both tables at once.
+    /// Looks for a flow, of which this is a segment if there is one, first among the settled ones: where it is, it has
+    /// settled last. A method, so that the kernel can look into both tables at once.
     #[inline(always)]
-    fn find(&self, key: &FlowKey<A>) -> Looked<Known<<Self::Table as Table<A>>::Entry>> {
+    fn find(&self, key: &FlowKey<A>, _segment: Option<&Segment>) -> Looked<Known<<Self::Table as Table<A>>::Entry>> {
         if let Some(flow) = self.flows().find(key).found() {
             return Looked::Found(Known { flow, is_settled: true });
         }
@@ -361,7 +361,7 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, si
 /// One attempt to take a segment in.
 #[inline(always)]
 pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done {
-    let done = match host.find(key) {
+    let done = match host.find(key, Some(sighting.segment)) {
         Looked::Found(Known { flow, is_settled }) => update(host, key, &flow, is_settled, sighting),
         Looked::Unsure => Done::Again,
         Looked::Absent => begin_flow(host, key, sighting, Predecessor::NONE),

@@ -240,7 +240,7 @@ fn a_key_is_found_in_the_table_where_it_lies() {
         put(&second, key, 30, There::IsReplaced).unwrap();
     }
     let which = |key: u32| {
-        find_in_two(&&first, &&second, random_hash(key), &key).found().map(|(which, found)| {
+        find_in_two((&&first, &&second), random_hash(key), &key, false).found().map(|(which, found)| {
             let table = if which == Which::First { &first } else { &second };
             assert_eq!(table.cell(found.index, found.place).words()[0], key);
             which
@@ -253,7 +253,7 @@ fn a_key_is_found_in_the_table_where_it_lies() {
 fn who_looks_for_a_key_that_moves_to_the_first_table_finds_it_or_is_not_sure() {
     let mut unsure = 0;
     // At each look at a word of the first table, and at each of the second.
-    for at in 0..80 {
+    for (at, is_first_unlikely) in (0..80).flat_map(|at| [(at, false), (at, true)]) {
         let (first, second) = (Full::new(2), Full::new(2));
         put(&second, 3, 3, There::Stays).unwrap();
         let act = || {
@@ -263,7 +263,7 @@ fn who_looks_for_a_key_that_moves_to_the_first_table_finds_it_or_is_not_sure() {
         let interrupted = |table, looks| Interrupted { table, looks: Cell::new(looks), act: &act };
         let (in_first, in_second) = if at < 40 { (at, u32::MAX) } else { (u32::MAX, at - 40) };
         let (watched, other) = (interrupted(&first, in_first), interrupted(&second, in_second));
-        match find_in_two(&&watched, &&other, random_hash(3), &3) {
+        match find_in_two((&&watched, &&other), random_hash(3), &3, is_first_unlikely) {
             Looked::Found(_) => {}
             Looked::Unsure => unsure += 1,
             Looked::Absent => panic!("it is there all the time: {at}"),
@@ -275,7 +275,7 @@ fn who_looks_for_a_key_that_moves_to_the_first_table_finds_it_or_is_not_sure() {
 #[test]
 fn who_finds_nothing_in_two_tables_while_a_home_is_locked_is_not_sure() {
     let tables = [Full::new(1), Full::new(1)];
-    let look = || find_in_two(&&tables[0], &&tables[1], random_hash(3), &3);
+    let look = || find_in_two((&&tables[0], &&tables[1]), random_hash(3), &3, true);
     assert!(matches!(look(), Looked::Absent));
     for table in &tables {
         let bucket = (&table).bucket(0).unwrap();

@@ -368,8 +368,8 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey<Ipv4>) -> Looked<Known<&'static Flow>> {
-        find4(key)
+    fn find(&self, key: &FlowKey<Ipv4>, segment: Option<&Segment>) -> Looked<Known<&'static Flow>> {
+        find4(key, segment)
     }
 
     #[inline(always)]
@@ -411,8 +411,8 @@ impl Family<Ipv6> for Kernel {
     }
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey<Ipv6>) -> Looked<Known<&'static Flow>> {
-        find6(key)
+    fn find(&self, key: &FlowKey<Ipv6>, segment: Option<&Segment>) -> Looked<Known<&'static Flow>> {
+        find6(key, segment)
     }
 
     #[inline(always)]

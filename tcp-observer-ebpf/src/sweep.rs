@@ -135,7 +135,7 @@ where
     // SAFETY: the caller's frame is long enough; packet access need not be aligned.
     let Gone { word, last_seen_ns, key } = unsafe { gone.read_unaligned() };
     let host = Kernel::Sweep;
-    if let Looked::Found(Known { flow, .. }) = host.find(&key) {
+    if let Looked::Found(Known { flow, .. }) = host.find(&key, None) {
         sweep::end_without_socket(&host, &key, &flow, Found { word: Word(word), last_seen_ns }, now_ns);
     }
 }
@@ -171,7 +171,7 @@ where
     let host = Kernel::Packets;
     let (settled, half_open) = (Family::<A>::flows(&host), Family::<A>::half_open(&host));
     let is_settled = flow.word.load().is_settled();
-    if !matches!(host.find(key), Looked::Absent) {
+    if !matches!(host.find(key, None), Looked::Absent) {
         return request::KNOWN_ALREADY;
     }
     match if is_settled { settled.insert(key, flow) } else { half_open.insert(key, flow) } {
@@ -180,7 +180,7 @@ where
         Err(Refusal::Full) => return request::NO_ROOM,
     }
     // Or in this very moment, in the other table. Of the two, lookups find the settled one.
-    if is_settled || !matches!(host.find(key), Looked::Found(Known { is_settled: false, .. })) {
+    if is_settled || !matches!(host.find(key, None), Looked::Found(Known { is_settled: false, .. })) {
         half_open.remove(key);
     }
     request::ADOPTED

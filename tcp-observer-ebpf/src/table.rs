@@ -7,7 +7,7 @@
 use core::{
     intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg},
     marker::PhantomData,
-    ptr::{read_volatile, write_volatile},
+    ptr::{self, read_volatile, write_volatile},
 };
 
 use aya_ebpf::maps::Array;
@@ -15,7 +15,10 @@ use tcp_observer_common::{
     conn::{Flow, Word},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     observer::{Known, Table},
-    table::{self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, Slot, There, Which, slot_at},
+    segment::{Flags, Segment},
+    table::{
+        self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, Slot, TAGS_BYTES, There, Which, slot_at,
+    },
     verifier::{forget, forget_index},
 };
 
@@ -87,6 +90,18 @@ impl<A> BucketAt<A> {
             return None;
         }
         Some(self.slots.wrapping_add(index as usize * size_of::<Slot<A>>()).cast())
+    }
+
+    /// Asks for all lines of an entry. Off the shortest path all are needed, and they would come one after the other.
+    #[inline(always)]
+    fn ask_for(&self, place: u32) {
+        let Some(slot) = self.checked_slot(place) else { return };
+        let mut line = TAGS_BYTES;
+        while line < size_of::<Slot<A>>() {
+            // SAFETY: within the slot.
+            unsafe { read_volatile(slot.byte_add(line).cast::<u32>()) };
+            line += TAGS_BYTES;
+        }
     }
 
     /// The key and the flow in a place.
@@ -187,14 +202,14 @@ impl<A: Address, B> Buckets for FlowTable<A, B> {
 
 /// Looks into both tables of IPv4.
 #[inline(always)]
-pub fn find4(key: &FlowKey4) -> Looked<Known<&'static Flow>> {
-    known(FLOWS4, HALF_OPEN4, table_find_ipv4(key))
+pub fn find4(key: &FlowKey4, segment: Option<&Segment>) -> Looked<Known<&'static Flow>> {
+    known(FLOWS4, HALF_OPEN4, table_find_ipv4(key, segment.map_or(ptr::null(), ptr::from_ref)))
 }
 
 /// And of IPv6.
 #[inline(always)]
-pub fn find6(key: &FlowKey6) -> Looked<Known<&'static Flow>> {
-    known(FLOWS6, HALF_OPEN6, table_find_ipv6(key))
+pub fn find6(key: &FlowKey6, segment: Option<&Segment>) -> Looked<Known<&'static Flow>> {
+    known(FLOWS6, HALF_OPEN6, table_find_ipv6(key, segment.map_or(ptr::null(), ptr::from_ref)))
 }
 
 /// Where an entry lies, in a register: the bucket's index, the place in four bits, and [`FOUND`], with [`HALF_OPEN`] where
@@ -259,12 +274,16 @@ macro_rules! family {
     ($key:ty, $find:ident, [$flows:ident, $($of_flows:ident),+], [$half_open:ident, $($of_half_open:ident),+]) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $find(key: *const $key) -> u64 {
+        extern "C" fn $find(key: *const $key, segment: *const Segment) -> u64 {
             // SAFETY: null, or a reference of the only callers.
             let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
-            match table::find_in_two(&$flows, &$half_open, hash(key), key) {
-                Looked::Found((Which::First, found)) => packed(found),
-                Looked::Found((Which::Second, found)) => packed(found) | HALF_OPEN,
+            // SAFETY: as above.
+            let is_opening = unsafe { segment.as_ref() }.is_some_and(|segment| segment.flags.has(Flags::SYN));
+            match table::find_in_two((&$flows, &$half_open), hash(key), key, is_opening) {
+                Looked::Found((which, found)) => {
+                    found.bucket.ask_for(found.place);
+                    packed(found) | if which == Which::First { 0 } else { HALF_OPEN }
+                }
                 Looked::Absent => ABSENT,
                 Looked::Unsure => UNSURE,
             }

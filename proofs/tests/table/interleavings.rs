@@ -154,7 +154,7 @@ fn who_looks_for_a_key_that_moves_to_the_other_table_finds_it_or_is_not_sure() {
                 assert!(release(&found.bucket, found.place, hash(ONE).tag()));
             })
         };
-        let looked = find_in_two(&&*first, &&*second, hash(ONE), &ONE);
+        let looked = find_in_two((&&*first, &&*second), hash(ONE), &ONE, true);
         assert!(!matches!(looked, Looked::Absent));
         racer.join().unwrap();
         assert_eq!((first.places_of(ONE), second.places_of(ONE)), (1, 0));

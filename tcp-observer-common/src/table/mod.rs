@@ -169,8 +169,15 @@ pub enum Which {
 
 /// Looks for a key in two tables, from the second of which keys move to the first: a key that moves is put into the first
 /// before it is taken out of the second. Absent is what was in neither at one moment.
+///
+/// `is_first_unlikely` has the lines of both tables asked for at once: most of the time goes into waiting for memory.
 #[inline(always)]
-pub fn find_in_two<T: Buckets>(first: &T, second: &T, hash: Hash, key: &KeyOf<T>) -> Looked<(Which, Found<T::Bucket>)> {
+pub fn find_in_two<T: Buckets>(
+    (first, second): (&T, &T),
+    hash: Hash,
+    key: &KeyOf<T>,
+    is_first_unlikely: bool,
+) -> Looked<(Which, Found<T::Bucket>)> {
     let (at_first, at_second) = (hash.buckets(first.count()), hash.buckets(second.count()));
     let (Some(home), Some(other)) = (first.bucket(at_first.0), first.bucket(at_first.1)) else {
         return Looked::Absent;
@@ -178,23 +185,27 @@ pub fn find_in_two<T: Buckets>(first: &T, second: &T, hash: Hash, key: &KeyOf<T>
     let (Some(second_home), Some(second_other)) = (second.bucket(at_second.0), second.bucket(at_second.1)) else {
         return Looked::Absent;
     };
-    let controls = || (home.word(CONTROL), second_home.word(CONTROL));
-    let before = controls();
-    // Most of the time goes into waiting for four lines of memory. Asked for at once, they come together.
-    other.word(CONTROL);
-    second_other.word(CONTROL);
+    let before = home.word(CONTROL);
+    if is_first_unlikely {
+        for bucket in [other, second_home, second_other] {
+            bucket.word(CONTROL);
+        }
+    }
     let tag = hash.tag();
     for (bucket, index) in [(home, at_first.0), (other, at_first.1)] {
         if let Some(found) = look_into(bucket, index, tag, key) {
             return Looked::Found((Which::First, found));
         }
     }
+    let second_before = second_home.word(CONTROL);
     for (bucket, index) in [(second_home, at_second.0), (second_other, at_second.1)] {
         if let Some(found) = look_into(bucket, index, tag, key) {
             return Looked::Found((Which::Second, found));
         }
     }
-    let is_sure = (before.0 | before.1) & LOCKED == 0 && before == controls();
+    let is_sure = (before | second_before) & LOCKED == 0
+        && before == home.word(CONTROL)
+        && second_before == second_home.word(CONTROL);
     if is_sure { Looked::Absent } else { Looked::Unsure }
 }
 
