@@ -44,10 +44,13 @@ pub fn measure() -> Vec<Figure> {
 fn of_size(size: &Size) -> Vec<Figure> {
     progress::show(&format!("growth: {} flows", size.flows));
     let pair = Pair::new();
-    cpu::stay_on(0);
     let side = Side::start(&pair, HOOK, size);
-    side.subject.stand_still();
     side.fill(Family::V4, size);
+    let mut figures = memory::of_tables(&side.subject, size);
+    // Before there are new flows, which would be asked for as well.
+    figures.extend(userspace::asked(&side.subject, size.flows, size.rounds.min(7)));
+    side.subject.stand_still();
+    cpu::stay_on(0);
     let mut cases = [packet::at_random(&side, HOOK, Family::V4, size), packet::new_flows(&side, Family::V4, size)];
     for round in 0..size.rounds {
         progress::show(&format!("growth: {} flows, round {} of {}", size.flows, round + 1, size.rounds));
@@ -56,9 +59,6 @@ fn of_size(size: &Size) -> Vec<Figure> {
     side.subject.go_on();
     cpu::stay_anywhere();
     side.check(&[Family::V4]);
-    let mut figures: Vec<_> = cases.iter().map(Case::figure).collect();
-    figures.extend(memory::of_tables(&side.subject, size));
-    drop(cases);
-    figures.extend(userspace::asked(&side.subject, size.flows, size.rounds.min(7)));
+    figures.splice(0..0, cases.iter().map(Case::figure));
     figures.into_iter().map(|figure| Figure { part: PART, ..figure }).collect()
 }
