@@ -27,13 +27,14 @@ use crate::{
 };
 
 const SIZE: Size = Size { rounds: 15, hot: true, ..Size::new(50_000, 262_144) };
-const REPEAT: u32 = 1_000_000;
+/// Few enough for a time slice that nobody else gets a part of.
+const REPEAT: u32 = 100_000;
 /// Of what the other CPU does in one go.
-const OTHERS: u32 = 20_000;
+const OTHERS: u32 = 5_000;
 /// A round counts when the other CPU was at it for so much of the time.
 const BESIDE: f64 = 0.9;
 /// How often a round is tried, where somebody else wants the CPUs.
-const TRIES: usize = 50;
+const TRIES: usize = 20;
 
 /// Frames that go through one program after the other.
 struct Stream {
@@ -107,10 +108,10 @@ impl Setting {
     fn measured(&self, choose: Choose) -> Option<f64> {
         let (lane, frame) = (choose(&self.measured.lanes), &self.measured.frame);
         // What was silent for a second takes a longer way once.
-        lane.run(frame, REPEAT / 4);
+        lane.run(frame, REPEAT);
         let Some(beside) = &self.beside else { return Some(lane.run(frame, REPEAT)) };
         let other = choose(&beside.lanes);
-        other.run(&beside.frame, REPEAT / 4);
+        other.run(&beside.frame, REPEAT);
         (0..TRIES).find_map(|_| {
             let (over, begun) = (AtomicBool::new(false), Barrier::new(2));
             thread::scope(|scope| {
