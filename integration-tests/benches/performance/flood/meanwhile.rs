@@ -158,8 +158,8 @@ fn of_the_flood(what: (Kind, Hook), before: &Moment, after: &Moment, took: Durat
 }
 
 fn of_others(what: (Kind, Hook), before: &Moment, after: &Moment, connections: f64) -> Vec<Figure> {
-    let completed = |metrics: &Metrics| {
-        metrics.count("connection_attempts_total", &[("outcome", "completed"), ("role", "server")]) as f64
+    let attempts = |metrics: &Metrics, outcome| {
+        metrics.count("connection_attempts_total", &[("outcome", outcome), ("role", "server")]) as f64
     };
     let measured = |metrics: &Metrics| metrics.handshakes("total", "server") as f64;
     let of = |name: &str, count: &dyn Fn(&Metrics) -> f64| {
@@ -167,7 +167,8 @@ fn of_others(what: (Kind, Hook), before: &Moment, after: &Moment, connections: f
         figure(what, name, Unit::Count, vec![seen]).beside("made", vec![connections])
     };
     vec![
-        of("meanwhile: connections counted as completed", &completed),
+        of("meanwhile: connections counted as completed", &|metrics| attempts(metrics, "completed")),
+        of("meanwhile: connections counted as evicted", &|metrics| attempts(metrics, "evicted")),
         of("meanwhile: connections measured", &measured),
     ]
 }
