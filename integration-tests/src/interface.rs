@@ -20,9 +20,27 @@ pub fn index(namespace: &Namespace, name: &str) -> u32 {
 /// How many packets it has received.
 #[track_caller]
 pub fn received(namespace: &Namespace, name: &str) -> u64 {
+    counted(&statistics(namespace, name)["rx"]["packets"])
+}
+
+/// How many packets have been received and sent, those included that the other end of a wire had no room for.
+#[track_caller]
+pub fn carried(namespace: &Namespace, name: &str) -> u64 {
+    let statistics = statistics(namespace, name);
+    let sent = &statistics["tx"];
+    counted(&statistics["rx"]["packets"]) + counted(&sent["packets"]) + counted(&sent["dropped"])
+}
+
+#[track_caller]
+fn statistics(namespace: &Namespace, name: &str) -> serde_json::Value {
     let links: serde_json::Value =
         serde_json::from_str(&namespace.ip(&format!("-j -s link show dev {name}"))).expect("`ip -j` writes JSON");
-    links[0]["stats64"]["rx"]["packets"].as_u64().expect("packets are counted")
+    links[0]["stats64"].clone()
+}
+
+#[track_caller]
+fn counted(packets: &serde_json::Value) -> u64 {
+    packets.as_u64().expect("packets are counted")
 }
 
 /// Turns on GRO, with which even a veth device polls for what comes.

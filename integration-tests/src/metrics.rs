@@ -47,6 +47,11 @@ impl Metrics {
         self.count("handshake_duration_seconds_count", &[("segment", segment), ("role", role)])
     }
 
+    /// All packets that some hook has seen, whatever came of them.
+    pub fn packets(&self) -> u64 {
+        self.count("segments_total", &[]) + self.count("skipped_packets_total", &[])
+    }
+
     /// What was skipped, by reason, without the zeroes.
     pub fn skipped(&self) -> BTreeMap<String, u64> {
         let skipped = self.samples.iter().filter(|sample| sample.name == "skipped_packets_total");

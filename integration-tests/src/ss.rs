@@ -132,12 +132,23 @@ pub fn addr(endpoint: &serde_json::Value) -> SocketAddr {
 /// that set. Connections to the agent itself, over a loopback that it may not watch, never concern. The kernel is asked before and after the observer, so that neither is compared with a moment gone by.
 #[track_caller]
 pub fn agree(agent: &Agent<'_>, limit: Duration, concerns: impl Fn(&Socket) -> bool) -> BTreeSet<Socket> {
+    agree_among(agent, &[], limit, concerns)
+}
+
+/// The same among the flows that `dump` shows with these arguments: where there are many others.
+#[track_caller]
+pub fn agree_among(
+    agent: &Agent<'_>,
+    arguments: &[&str],
+    limit: Duration,
+    concerns: impl Fn(&Socket) -> bool,
+) -> BTreeSet<Socket> {
     let to_agent = |socket: &Socket| [socket.local.port(), socket.peer.port()].contains(&agent::PORT);
     let concerns = |socket: &Socket| !to_agent(socket) && concerns(socket);
     wait_until("the observer and ss to agree", limit, || {
         let kernel = || sockets(agent.namespace()).into_iter().filter(&concerns).collect::<BTreeSet<_>>();
         let before = kernel();
-        let records = agent.dump(&[]);
+        let records = agent.dump(arguments);
         let observed: BTreeSet<_> = local_endpoints(&records).into_iter().filter(&concerns).collect();
         let after = kernel();
         if before != after {

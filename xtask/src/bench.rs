@@ -45,8 +45,12 @@ pub struct Options {
 pub enum Part {
     /// What a packet costs in each program
     Packet,
-    /// A flood of SYNs from live frames
+    /// Floods of live frames, and what becomes of everything else meanwhile
     Flood,
+    /// A great many connections in TIME_WAIT
+    TimeWait,
+    /// From a thousand flows to millions, and from one CPU to two
+    Growth,
     /// Connections and bulk between two namespaces, with the agent and without
     EndToEnd,
     /// Snapshots, dumps and scrapes, and the agent at rest

@@ -6,18 +6,23 @@ use std::{env, path::PathBuf};
 pub enum Part {
     Packet,
     Flood,
+    TimeWait,
+    Growth,
     EndToEnd,
     Userspace,
     Replay,
 }
 
 impl Part {
-    pub const ALL: [Self; 5] = [Self::Packet, Self::Flood, Self::EndToEnd, Self::Userspace, Self::Replay];
+    pub const ALL: [Self; 7] =
+        [Self::Packet, Self::Flood, Self::TimeWait, Self::Growth, Self::EndToEnd, Self::Userspace, Self::Replay];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Packet => "packet",
             Self::Flood => "flood",
+            Self::TimeWait => "time-wait",
+            Self::Growth => "growth",
             Self::EndToEnd => "end-to-end",
             Self::Userspace => "userspace",
             Self::Replay => "replay",

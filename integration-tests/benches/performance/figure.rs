@@ -14,6 +14,8 @@ pub enum Unit {
     Mebibytes,
     PercentOfACpu,
     Flows,
+    Count,
+    Bytes,
 }
 
 impl Unit {
@@ -27,16 +29,21 @@ impl Unit {
             Self::Mebibytes => "MiB",
             Self::PercentOfACpu => "% CPU",
             Self::Flows => "flows",
+            Self::Count => "",
+            Self::Bytes => "B",
         }
     }
 
     /// Whether more is better.
     pub fn is_rate(self) -> bool {
         match self {
-            Self::PerSecond | Self::GigabitsPerSecond | Self::Flows => true,
-            Self::Nanoseconds | Self::Microseconds | Self::Milliseconds | Self::Mebibytes | Self::PercentOfACpu => {
-                false
-            }
+            Self::PerSecond | Self::GigabitsPerSecond | Self::Flows | Self::Count => true,
+            Self::Nanoseconds
+            | Self::Microseconds
+            | Self::Milliseconds
+            | Self::Mebibytes
+            | Self::Bytes
+            | Self::PercentOfACpu => false,
         }
     }
 }

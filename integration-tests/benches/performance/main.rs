@@ -9,6 +9,7 @@ mod effort;
 mod end_to_end;
 mod figure;
 mod flood;
+mod growth;
 mod machine;
 mod packet;
 mod plots;
@@ -17,6 +18,7 @@ mod recorded;
 mod replay;
 mod spread;
 mod table;
+mod time_wait;
 mod userspace;
 
 use std::{fs, process::ExitCode, time::Duration};
@@ -30,7 +32,7 @@ use self::{
     machine::Machine,
 };
 
-/// Whatever goes wrong, it ends: all of it takes some twenty minutes on a busy machine.
+/// Whatever goes wrong, it ends: all of it takes some forty minutes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(3_600);
 
 fn main() -> ExitCode {
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
         let measured = match part {
             Part::Packet => packet::measure(&arguments),
             Part::Flood => flood::measure(&arguments),
+            Part::TimeWait => time_wait::measure(&arguments),
+            Part::Growth => growth::measure(),
             Part::EndToEnd => end_to_end::measure(&arguments),
             Part::Userspace => userspace::measure(&arguments),
             Part::Replay => replay::measure(&arguments),

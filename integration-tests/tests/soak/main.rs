@@ -5,7 +5,6 @@
 mod counts;
 mod kept;
 mod load;
-mod process;
 mod stage;
 mod watch;
 
@@ -15,12 +14,12 @@ use counts::Counts;
 use integration_tests::{
     agent::Agent,
     bounds::bounded_by,
+    process::Held,
     ss,
     wait::{SOON, wait_until},
 };
 use kept::Kept;
 use load::{Clock, Ledger};
-use process::Held;
 use proofs::amount::amount;
 use stage::{SCAN, Stage};
 use watch::{Views, Watch, entries};

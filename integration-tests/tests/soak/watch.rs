@@ -9,11 +9,12 @@ use std::{
 use integration_tests::{
     agent::Agent,
     pinned,
+    process::Held,
     ss::{self, Socket},
 };
 use tcp_observer_common::counters::Skip;
 
-use crate::{load::Clock, process::Held, stage::Stage};
+use crate::{load::Clock, stage::Stage};
 
 const EVERY: Duration = Duration::from_secs(5);
 /// The first look and each this many later has `verify` look as well.

@@ -10,7 +10,8 @@ use integration_tests::{
     pair::{Pair, WIRE},
 };
 
-use self::load::{Done, Load};
+use self::load::Done;
+pub use self::load::Load;
 use crate::{
     arguments::Arguments,
     figure::{Figure, Unit},

@@ -2,9 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
-use integration_tests::{frames::Frame, pair::Family};
+use integration_tests::{
+    frames::Frame,
+    pair::Family,
+    synthetic::{Hook, Lane, Order},
+};
 
-use super::{Hook, Lane, Order};
 use crate::figure::{Figure, Unit};
 
 /// Who takes the same frames: what is measured of the other two is what they take longer than the first.

@@ -1,11 +1,16 @@
 //! What is measured in a scene, frame by frame.
 
-use integration_tests::{frames::SYN, pair::Family};
+use integration_tests::{
+    frames::SYN,
+    pair::Family,
+    synthetic::{
+        Hook, Lane, Order,
+        flows::{self, CLIENT_ISN, ESTABLISHED, FLOOD, HOT, NEW, REQUEST_BYTES, TALKING},
+    },
+};
 
 use super::{
-    Hook, Lane, Order,
     case::{self, Case, Warming},
-    flows::{self, CLIENT_ISN, ESTABLISHED, FLOOD, HOT, NEW, REQUEST_BYTES, TALKING},
     side::Side,
     size::Size,
 };

@@ -1,11 +1,15 @@
 //! Whole connections: so many of them, step by step, each step as one test run. What their packets cost is added up.
 
-use integration_tests::pair::Family;
+use integration_tests::{
+    pair::Family,
+    synthetic::{
+        Hook, Lane, Order,
+        flows::{self, WHOLE},
+    },
+};
 
 use super::{
-    Hook, Lane, Order,
     case::{self, Three},
-    flows::{self, WHOLE},
     side::Side,
 };
 use crate::figure::Figure;

@@ -7,27 +7,22 @@
 mod case;
 mod cases;
 mod connection;
-mod flows;
-mod generator;
-mod hook;
-mod lane;
 mod reference;
 mod scene;
 mod side;
 mod size;
-mod subject;
 
 pub use self::{
-    flows::{ESTABLISHED, establish, flood_frame},
-    generator::{Order, Then, generator},
-    hook::{Direction, Hook, verdict},
-    lane::{Lane, new_state},
-    subject::Subject,
+    case::Case,
+    case::Three,
+    cases::{at_random, new_flows},
+    side::Side,
+    size::Size,
 };
 
 use integration_tests::{cpu, pair::Pair};
 
-use self::{scene::Scene, size::Size};
+use self::scene::Scene;
 use crate::{arguments::Arguments, figure::Figure, progress};
 
 pub const PART: &str = "packet";

@@ -15,9 +15,8 @@ use integration_tests::{
     },
     bpf::{self, ProgramKind},
     frames::Frame,
+    synthetic::{Direction, verdict},
 };
-
-use super::{Direction, verdict};
 
 const LOOKUP: i32 = 1;
 const UPDATE: i32 = 2;

@@ -16,12 +16,15 @@ pub const MAX_FLOWS: u32 = 262_144;
 /// Room for the new flows of all rounds.
 pub const MAX_HALF_OPEN: u32 = 131_072;
 
-const THOUSAND: Size =
-    Size { flows: 1_000, rounds: 21, max_flows: MAX_FLOWS, max_half_open: MAX_HALF_OPEN, hot: true, new: false };
-const HUNDRED_THOUSAND: Size = Size { flows: 100_000, rounds: 15, hot: false, new: true, ..THOUSAND };
-const MILLION: Size = Size { flows: 1_000_000, rounds: 9, max_flows: 1_500_000, hot: false, new: false, ..THOUSAND };
+const THOUSAND: Size = Size { rounds: 21, hot: true, ..Size::new(1_000, MAX_FLOWS) };
+const HUNDRED_THOUSAND: Size = Size { rounds: 15, new: true, ..Size::new(100_000, MAX_FLOWS) };
+const MILLION: Size = Size { rounds: 9, ..Size::new(1_000_000, 1_500_000) };
 
 impl Size {
+    pub const fn new(flows: u32, max_flows: u32) -> Self {
+        Self { flows, rounds: 0, max_flows, max_half_open: MAX_HALF_OPEN, hot: false, new: false }
+    }
+
     pub const ALL: [Self; 3] = [THOUSAND, HUNDRED_THOUSAND, MILLION];
     pub const SHORT: [Self; 2] = [Self { rounds: 10, ..THOUSAND }, Self { rounds: 10, ..HUNDRED_THOUSAND }];
 

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use integration_tests::{
     metrics::Metrics,
     pair::{Family, Pair},
+    synthetic::{Hook, Subject, flows},
 };
 
 use crate::{
     arguments::Arguments,
     effort::{self, Effort},
     figure::{Figure, Unit},
-    packet::{self, Hook, Subject},
     progress,
 };
 
@@ -42,7 +42,7 @@ pub fn measure(arguments: &Arguments) -> Vec<Figure> {
         if flows == BUSY {
             figures.extend(process::at_rest(&subject, 0, Duration::from_secs(at_rest)));
         }
-        packet::establish(&subject, Family::V4, packet::ESTABLISHED, flows);
+        flows::establish(&subject, Family::V4, flows::ESTABLISHED, flows);
         if flows == BUSY {
             figures.extend(process::at_rest(&subject, flows, Duration::from_secs(at_rest)));
         }
@@ -55,7 +55,7 @@ pub fn measure(arguments: &Arguments) -> Vec<Figure> {
 }
 
 /// The commands and the page, in turns.
-fn asked(subject: &Subject<'_>, flows: u32, rounds: usize) -> Vec<Figure> {
+pub fn asked(subject: &Subject<'_>, flows: u32, rounds: usize) -> Vec<Figure> {
     let [mut dump, mut summary, mut scrape] = [const { Vec::new() }; 3];
     let mut snapshot = Vec::new();
     for _ in 0..rounds {

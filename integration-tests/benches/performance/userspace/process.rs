@@ -1,12 +1,13 @@
 //! What the agent takes when nobody asks it anything: CPU and memory, its maps' too, as `/proc` has them.
 
-use std::{collections::BTreeMap, fs, thread, time::Duration};
+use std::{fs, thread, time::Duration};
+
+use integration_tests::{process::map_bytes, synthetic::Subject};
 
 use super::PART;
 use crate::{
     effort,
     figure::{Figure, Unit},
-    packet::Subject,
 };
 
 /// Watches for so long; a few of the agent's periods have to fit in.
@@ -28,19 +29,10 @@ pub fn at_rest(subject: &Subject<'_>, flows: u32, time: Duration) -> Vec<Figure>
         figure("agent at rest, CPU", Unit::PercentOfACpu, share),
         figure("agent at rest, anonymous memory", Unit::Mebibytes, mebibytes("RssAnon:")),
         figure("agent at rest, resident memory", Unit::Mebibytes, mebibytes("VmRSS:")),
-        figure("its maps in the kernel", Unit::Mebibytes, map_bytes(pid) / 1024.0 / 1024.0),
+        figure(
+            "its maps in the kernel",
+            Unit::Mebibytes,
+            map_bytes(pid).values().sum::<u64>() as f64 / 1024.0 / 1024.0,
+        ),
     ]
-}
-
-/// What the kernel says that a process's maps take, each counted once.
-fn map_bytes(pid: u32) -> f64 {
-    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the agent runs").flatten();
-    let maps: BTreeMap<u32, u64> = entries
-        .filter_map(|entry| {
-            let info = fs::read_to_string(entry.path()).ok()?;
-            let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-            Some((field("map_id:")?.parse().ok()?, field("memlock:")?.parse().ok()?))
-        })
-        .collect();
-    maps.values().sum::<u64>() as f64
 }

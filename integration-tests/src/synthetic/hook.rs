@@ -1,7 +1,8 @@
 //! The three places at which a packet meets one of our programs.
 
-use integration_tests::{asm::NEXT, bpf::ProgramKind};
 use tcp_observer_common::abi::program;
+
+use crate::{asm::NEXT, bpf::ProgramKind};
 
 const XDP_PASS: i32 = 2;
 

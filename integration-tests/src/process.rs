@@ -1,6 +1,6 @@
 //! What a process holds, as /proc tells it.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 /// What the agent holds at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Held {
     pub threads: u64,
     /// Descriptors of BPF programs, maps and links.
     pub bpf: [usize; 3],
-    /// What the kernel says its maps take, in bytes.
+    /// What the kernel says its maps take, each counted once.
     pub maps_bytes: u64,
     /// Processor time of user and system in hundredths of a second.
     pub cpu_ticks: u64,
@@ -33,7 +33,7 @@ impl Held {
             descriptors: 0,
             threads: number_after(&read("status"), "Threads:"),
             bpf: [0; 3],
-            maps_bytes: 0,
+            maps_bytes: map_bytes(pid).values().sum(),
             cpu_ticks,
         };
         for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("a process shows its descriptors").flatten() {
@@ -42,14 +42,24 @@ impl Held {
             held.descriptors += 1;
             let kinds = ["anon_inode:bpf-prog", "anon_inode:bpf-map", "anon_inode:bpf_link"];
             let target = target.to_string_lossy().replace(['[', ']'], "");
-            let Some(kind) = kinds.iter().position(|kind| target == *kind) else { continue };
-            held.bpf[kind] += 1;
-            if kind == 1 {
-                held.maps_bytes += number_after(&read(&format!("fdinfo/{}", entry.file_name().display())), "memlock:");
+            if let Some(kind) = kinds.iter().position(|kind| target == *kind) {
+                held.bpf[kind] += 1;
             }
         }
         held
     }
+}
+
+/// What the kernel says that each map of a process takes, by the map's id.
+#[track_caller]
+pub fn map_bytes(pid: u32) -> BTreeMap<u32, u64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("a process shows its descriptors").flatten();
+    let map = |entry: fs::DirEntry| {
+        let info = fs::read_to_string(entry.path()).ok()?;
+        let field = |name| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        Some((field("map_id:")?.parse().ok()?, field("memlock:")?.parse().ok()?))
+    };
+    entries.filter_map(map).collect()
 }
 
 #[track_caller]

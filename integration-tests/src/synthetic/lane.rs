@@ -3,14 +3,14 @@
 use std::os::fd::OwnedFd;
 
 use aya::maps::{Array, MapData};
-use integration_tests::{
+
+use super::{Direction, Order, Then, generator::generator, hook::verdict};
+use crate::{
     asm,
     bpf::{self, ProgramArray, ProgramKind},
     pair::Family,
     test_run,
 };
-
-use super::{Direction, Order, Then, generator::generator, hook::verdict};
 
 /// What test runs are made of.
 pub struct Lane {

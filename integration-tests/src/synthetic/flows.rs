@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 
-use integration_tests::{
+use super::{Direction, Hook, Lane, Order, Subject, lane::spare};
+use crate::{
     frames::{ACK, FIN, Frame, SYN},
     pair::Family,
 };
-
-use super::{Direction, Hook, Lane, Order, Subject, lane::spare};
 
 /// The server's ports: each stands for flows that no other case touches.
 pub const HOT: u16 = 440;
@@ -64,11 +63,6 @@ pub fn as_first(mut frame: Frame, direction: Direction) -> Frame {
     frame
 }
 
-/// The frame of a flood, whose source a generator changes.
-pub fn flood_frame(family: Family, flags: u8) -> Frame {
-    frame(family, Direction::FromClient, FLOOD, flags, CLIENT_ISN, 0)
-}
-
 /// The handshake, and an ACK of each end's, as each end has sent one when it talks.
 pub fn opening(family: Family, port: u16) -> Vec<(Direction, Frame)> {
     use Direction::{FromClient, FromServer};
@@ -101,7 +95,17 @@ pub fn connection(family: Family, port: u16) -> Vec<(Direction, Frame)> {
 
 /// Opens the first `count` connections with this port of the server through an agent's programs.
 pub fn establish(subject: &Subject<'_>, family: Family, port: u16, count: u32) {
-    let mut lanes: Vec<_> = opening(family, port)
+    show(subject, family, opening(family, port), count);
+}
+
+/// Opens as many and has the server close them first, so that its end is in TIME_WAIT.
+pub fn close(subject: &Subject<'_>, family: Family, port: u16, count: u32) {
+    show(subject, family, connection(family, port), count);
+}
+
+/// Shows an agent's programs so many connections of these steps.
+fn show(subject: &Subject<'_>, family: Family, steps: Vec<(Direction, Frame)>, count: u32) {
+    let mut lanes: Vec<_> = steps
         .into_iter()
         .map(|(direction, frame)| {
             let hook = if direction == Direction::FromClient { subject.ingress } else { Hook::TcEgress };
@@ -109,13 +113,13 @@ pub fn establish(subject: &Subject<'_>, family: Family, port: u16, count: u32) {
             (lane, frame.bytes())
         })
         .collect();
-    let mut opened = 0;
-    while opened < count {
-        let together = TOGETHER.min(count - opened);
+    let mut shown = 0;
+    while shown < count {
+        let together = TOGETHER.min(count - shown);
         for (lane, frame) in &mut lanes {
-            lane.seek(opened.into());
+            lane.seek(shown.into());
             lane.run(frame, together);
         }
-        opened += together;
+        shown += together;
     }
 }

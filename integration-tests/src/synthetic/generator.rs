@@ -5,7 +5,9 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Array, IterableMap as _, MapData};
-use integration_tests::{
+
+use super::{Direction, verdict};
+use crate::{
     asm::{
         self, Insn,
         code::{Code, Do, END, When, Width},
@@ -13,8 +15,6 @@ use integration_tests::{
     bpf::{ProgramArray, ProgramKind},
     pair::Family,
 };
-
-use super::{Direction, verdict};
 
 /// Helpers by number (include/uapi/linux/bpf.h).
 const TAIL_CALL: i32 = 12;

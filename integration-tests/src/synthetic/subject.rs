@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, os::fd::OwnedFd};
 
-use integration_tests::{
+use super::{Hook, hook::verdict};
+use crate::{
     agent::Agent,
     asm,
     bpf::{self, ProgramKind},
@@ -10,8 +11,6 @@ use integration_tests::{
     pair::WIRE,
     test_run,
 };
-
-use super::{Hook, hook::verdict};
 
 pub struct Subject<'n> {
     pub agent: Agent<'n>,

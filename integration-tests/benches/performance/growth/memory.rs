@@ -1,0 +1,48 @@
+//! Memory: what there is, what the tables will take, and what they take.
+
+use std::fs;
+
+use aya::maps::loaded_maps;
+use integration_tests::{process::map_bytes, synthetic::Subject};
+use tcp_observer_common::abi::map;
+
+use super::PART;
+use crate::{
+    figure::{Figure, Unit},
+    packet::Size,
+};
+
+/// Roughly, of a flow in the tables of both families, and in those of the reference; each is made for as many.
+const BYTES_OF_A_FLOW: u64 = 2 * 350 + 2 * 180;
+/// For everything else.
+const SPARE: u64 = 2 << 30;
+
+pub fn needed(size: &Size) -> u64 {
+    u64::from(size.max_flows + size.max_half_open) * BYTES_OF_A_FLOW + SPARE
+}
+
+/// What the kernel thinks that it can give.
+pub fn available() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").expect("the kernel tells of its memory");
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.expect("available memory is told") << 10
+}
+
+/// What the kernel says that the table of IPv4 flows takes, for each flow that it was asked to hold and for each place.
+pub fn of_tables(subject: &Subject<'_>, size: &Size) -> Vec<Figure> {
+    let maps = map_bytes(subject.agent.pid());
+    let is_it = |info: &aya::maps::MapInfo| {
+        maps.contains_key(&info.id()) && info.name_as_str().is_some_and(|name| map::FLOWS_IPV4.starts_with(name))
+    };
+    let info = loaded_maps().filter_map(Result::ok).find(is_it).expect("the agent has a table of IPv4 flows");
+    let bytes = maps[&info.id()] as f64;
+    let places = subject.agent.metrics().count("table_capacity", &[("table", "flows_ipv4")]) as f64;
+    let all = maps.values().sum::<u64>() as f64;
+    let figure = |name: &str, unit, value| Figure::of(PART, name, unit, vec![value]).with_flows(size.flows.into());
+    vec![
+        figure("table of IPv4 flows, for each that it is made for", Unit::Bytes, bytes / f64::from(size.max_flows)),
+        figure("table of IPv4 flows, for each place", Unit::Bytes, bytes / places),
+        figure("all maps of the agent", Unit::Mebibytes, all / 1024.0 / 1024.0),
+    ]
+}
