@@ -55,8 +55,10 @@ fn dump(args: DumpArgs) -> anyhow::Result<()> {
 }
 
 fn summarize(args: &SummaryArgs) -> anyhow::Result<()> {
-    let snapshot = PinnedMaps::open(&args.pins.pin_dir)?.snapshot()?;
-    stdout::show(|out| summary::write(&snapshot, args.output, out))
+    let mut tally = summary::Tally::default();
+    let maps = PinnedMaps::open(&args.pins.pin_dir)?;
+    let snapshot = maps.show(|flow, now_unix_ns, sockets| tally.add(&flow, now_unix_ns, sockets))?;
+    stdout::show(|out| summary::write_tally(&tally, &snapshot, args.output, out))
 }
 
 fn detach(args: &DetachArgs) -> anyhow::Result<()> {

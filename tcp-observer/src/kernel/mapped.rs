@@ -5,9 +5,10 @@
 //! flow, though a half may be between two stores, as everywhere ([`Flow`]).
 
 use std::{
-    io,
+    io, iter,
     marker::PhantomData,
     mem::{MaybeUninit, offset_of},
+    ops::Range,
     os::fd::{AsFd, AsRawFd},
     ptr::{self, NonNull},
     sync::atomic::{
@@ -20,10 +21,29 @@ use std::{
 use anyhow::{Context, ensure};
 use aya::maps::MapData;
 use tcp_observer_common::{
-    conn::{Flow, Word},
+    conn::{Flow, Half, Times, Word},
     flow::FlowKey,
     table::{ENTRIES, PLACES, Place, Slot, bucket_bytes, copy_whole, is_taken, slot_at},
 };
+
+use crate::prefetch;
+
+/// How many buckets before its turn a line of tags is asked for.
+const TAGS_AHEAD: usize = 8;
+
+/// How much of an entry is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Glance,
+    Whole,
+}
+
+/// Whether what was shown of an entry will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enough {
+    Yes,
+    No,
+}
 
 /// One table, of flows with addresses `A`.
 #[derive(Debug)]
@@ -79,36 +99,105 @@ impl<A> MappedTable<A> {
     ///
     /// One that comes, goes or changes its place meanwhile may be missed or shown twice, as with any walk of a live table.
     pub fn for_each(&self, mut visit: impl FnMut(&FlowKey<A>, &Flow)) {
+        let mut room = MaybeUninit::zeroed();
+        self.walk(&[Self::WHOLE], |bucket, place| {
+            if let Some(slot) = self.copy(bucket, place, &[Self::WHOLE], &mut room) {
+                visit(&slot.key, &slot.flow);
+            }
+        });
+    }
+
+    /// Shows every entry to `visit` without what each segment writes ([`Self::SLOW`]), which is zero, or as `visit` left it
+    /// the last time; and once more with all there is where that was not enough. A glance takes half of the memory to be
+    /// read.
+    pub fn for_each_at_a_glance(&self, mut visit: impl FnMut(&FlowKey<A>, &Flow, Extent) -> Enough) {
+        let (mut room, mut whole_room) = (MaybeUninit::zeroed(), MaybeUninit::zeroed());
+        self.walk(&Self::SLOW, |bucket, place| {
+            let Some(slot) = self.copy(bucket, place, &Self::SLOW, &mut room) else { return };
+            if let Enough::No = visit(&slot.key, &slot.flow, Extent::Glance)
+                && let Some(slot) = self.copy(bucket, place, &[Self::WHOLE], &mut whole_room)
+            {
+                visit(&slot.key, &slot.flow, Extent::Whole);
+            }
+        });
+    }
+
+    /// All words of an entry.
+    const WHOLE: Range<usize> = 0..size_of::<Slot<A>>() / 8;
+
+    /// Those that only transitions and unusual segments write: of the key, the word, the last change of state, and of each
+    /// half what comes before the time when it was last seen. Of an IPv4 entry the first and the third cache line.
+    const SLOW: [Range<usize>; 2] = {
+        let flow = offset_of!(Slot<A>, flow);
+        let fast = offset_of!(Half, last_seen_ns);
+        [
+            0..(flow + offset_of!(Flow, low) + fast) / 8,
+            (flow + offset_of!(Flow, times) + offset_of!(Times, changed_ns)) / 8
+                ..(flow + offset_of!(Flow, high) + fast) / 8,
+        ]
+    };
+
+    /// Goes through all places with an entry. Most of the time is spent waiting for memory, so it is asked for beforehand:
+    /// for these words of the entries in the next bucket, and for the tags of some further ones.
+    #[inline]
+    fn walk(&self, words: &[Range<usize>], mut at: impl FnMut(usize, u32)) {
+        (0..self.buckets.min(TAGS_AHEAD)).for_each(|bucket| prefetch::line(self.bucket(bucket)));
+        let mut next = self.taken(0);
         for bucket in 0..self.buckets {
-            for place in 1..PLACES {
-                let tag = self.tag(bucket, place);
-                if !is_taken(tag.load(Acquire)) {
-                    continue;
-                }
-                if let Some(slot) = self.copy(bucket, place) {
-                    visit(&slot.key, &slot.flow);
+            let taken = next;
+            if bucket + TAGS_AHEAD < self.buckets {
+                prefetch::line(self.bucket(bucket + TAGS_AHEAD));
+            }
+            next = if bucket + 1 < self.buckets { self.taken(bucket + 1) } else { 0 };
+            for place in places(next) {
+                let slot = self.slot(bucket + 1, place);
+                for words in words {
+                    // One in each cache line, wherever the first one begins.
+                    words
+                        .clone()
+                        .step_by(8)
+                        .chain([words.end - 1])
+                        .for_each(|word| prefetch::line(slot.wrapping_add(word)));
                 }
             }
+            places(taken).for_each(|place| at(bucket, place));
         }
     }
 
-    /// A copy of an entry, all of one flow; `None` when there is none, or it changes hands each time.
-    fn copy(&self, bucket: usize, place: u32) -> Option<Slot<A>> {
+    /// The places of a bucket with an entry, as bits.
+    #[inline]
+    fn taken(&self, bucket: usize) -> u32 {
+        (1..PLACES).fold(0, |taken, place| taken | u32::from(is_taken(self.tag(bucket, place).load(Acquire))) << place)
+    }
+
+    /// A copy of these words of an entry into `room`, all of one flow; `None` when there is none, or it changes hands each
+    /// time.
+    #[inline]
+    fn copy<'a>(
+        &self,
+        bucket: usize,
+        place: u32,
+        words: &[Range<usize>],
+        room: &'a mut MaybeUninit<Slot<A>>,
+    ) -> Option<&'a Slot<A>> {
         const { assert!(size_of::<Slot<A>>().is_multiple_of(8) && align_of::<Slot<A>>() == 8) };
-        // SAFETY: the slots of a bucket lie within it, at multiples of eight.
-        let from = unsafe { self.bucket(bucket).add(slot_at::<A>(place)) }.cast::<AtomicU64>();
+        let from = self.slot(bucket, place);
         let word_at = (offset_of!(Slot<A>, flow) + offset_of!(Flow, word)) / 8;
         // SAFETY: a word of the slot.
         let place = MappedPlace { tag: self.tag(bucket, place), word: unsafe { &*from.add(word_at) } };
-        let mut slot = MaybeUninit::<Slot<A>>::uninit();
         copy_whole(&place, || {
-            for i in 0..size_of::<Slot<A>>() / 8 {
+            for i in words.iter().cloned().flatten() {
                 // SAFETY: within the slot, there and here.
-                unsafe { slot.as_mut_ptr().cast::<u64>().add(i).write((*from.add(i)).load(Relaxed)) };
+                unsafe { room.as_mut_ptr().cast::<u64>().add(i).write((*from.add(i)).load(Relaxed)) };
             }
         })?;
-        // SAFETY: every word was written, and any bytes are a slot.
-        Some(unsafe { slot.assume_init() })
+        // SAFETY: any bytes are a slot, and all were written: the room was zeroed once.
+        Some(unsafe { room.assume_init_ref() })
+    }
+
+    fn slot(&self, bucket: usize, place: u32) -> *const AtomicU64 {
+        // SAFETY: the slots of a bucket lie within it, at multiples of eight.
+        unsafe { self.bucket(bucket).add(slot_at::<A>(place)) }.cast()
     }
 
     fn bucket(&self, index: usize) -> *const u8 {
@@ -121,6 +210,15 @@ impl<A> MappedTable<A> {
         // SAFETY: the first words of a bucket are its control word and tags.
         unsafe { &*self.bucket(bucket).cast::<AtomicU32>().add(place as usize) }
     }
+}
+
+/// The bits that are set.
+fn places(mut taken: u32) -> impl Iterator<Item = u32> {
+    iter::from_fn(move || {
+        let place = taken.trailing_zeros();
+        taken &= taken.wrapping_sub(1);
+        (place < u32::BITS).then_some(place)
+    })
 }
 
 /// The tag of a place, and the word of the flow in it.
