@@ -172,7 +172,7 @@ impl<A> MappedTable<A> {
 
     /// A copy of these words of an entry into `room`, all of one flow; `None` when there is none, or it changes hands each
     /// time.
-    #[inline]
+    #[inline(always)]
     fn copy<'a>(
         &self,
         bucket: usize,
@@ -186,9 +186,11 @@ impl<A> MappedTable<A> {
         // SAFETY: a word of the slot.
         let place = MappedPlace { tag: self.tag(bucket, place), word: unsafe { &*from.add(word_at) } };
         copy_whole(&place, || {
-            for i in words.iter().cloned().flatten() {
-                // SAFETY: within the slot, there and here.
-                unsafe { room.as_mut_ptr().cast::<u64>().add(i).write((*from.add(i)).load(Relaxed)) };
+            for words in words {
+                for i in words.clone() {
+                    // SAFETY: within the slot, there and here.
+                    unsafe { room.as_mut_ptr().cast::<u64>().add(i).write((*from.add(i)).load(Relaxed)) };
+                }
             }
         })?;
         // SAFETY: any bytes are a slot, and all were written: the room was zeroed once.

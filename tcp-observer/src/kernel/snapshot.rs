@@ -250,7 +250,7 @@ impl<'a> Count<'a> {
 struct Seen {
     /// Its word at this moment.
     word: Word,
-    /// Where more than that is counted, and on which side its originator is.
+    /// Where more than that may be counted, and on which side its originator is.
     particular: Option<(Standing, Side)>,
 }
 
@@ -268,8 +268,9 @@ impl View for Count<'_> {
             Extent::Glance => Standing::word_at_a_glance(flow, self.moment)?,
             Extent::Whole => flow.settled_at(self.moment.now_ns, self.moment.limits),
         };
-        let standing = Standing::with_word(word, flow, self.moment);
-        Some(Seen { word, particular: standing.is_particular().then(|| (standing, word.side_of(Role::Originator))) })
+        let is_particular = extent == Extent::Whole || Standing::is_particular(word);
+        let standing = || (Standing::with_word(word, flow, self.moment), word.side_of(Role::Originator));
+        Some(Seen { word, particular: is_particular.then(standing) })
     }
 
     #[inline(always)]

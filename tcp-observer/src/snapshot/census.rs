@@ -95,7 +95,7 @@ impl Census {
         }
     }
 
-    /// Counts what else is counted of a flow, if it is [particular](Standing::is_particular).
+    /// Counts what else is counted of a flow.
     pub fn add_particulars(
         &mut self,
         flow: &Standing,

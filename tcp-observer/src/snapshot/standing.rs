@@ -74,6 +74,14 @@ impl Standing {
         (settled == word || word.phase() == Phase::TimeWait).then_some(settled)
     }
 
+    /// Whether more is counted of a flow with this word than its states, a half-open one and unanswered probes aside.
+    #[inline(always)]
+    pub fn is_particular(word: Word) -> bool {
+        let is = |role, state| word.has_of(Mark::Local, role) && word.state(role) == state;
+        let holds_port = word.has_of(Mark::Local, Role::Originator) && !is(Role::Originator, State::Closed);
+        holds_port || is(Role::Originator, State::CloseWait) || is(Role::Responder, State::CloseWait)
+    }
+
     /// The same of a flow whose word at this moment is known.
     pub fn with_word(word: Word, flow: &Flow, moment: Moment<'_>) -> Self {
         let end = |role| {
@@ -99,13 +107,6 @@ impl Standing {
     /// Whether a local originator holds a port for it. TIME-WAIT holds one, too.
     pub fn holds_port(&self) -> bool {
         self.originator.local == Some(true) && self.originator.state != Some(State::Closed)
-    }
-
-    /// Whether more is counted of it than its states.
-    pub fn is_particular(&self) -> bool {
-        let is_own =
-            |end: &End| end.unanswered_keepalives > 0 || end.local == Some(true) && end.state == Some(State::CloseWait);
-        self.half_open.is_some() || self.holds_port() || is_own(&self.originator) || is_own(&self.responder)
     }
 
     /// The ends whose states stand for this flow where states are counted.
