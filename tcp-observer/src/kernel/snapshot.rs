@@ -392,10 +392,10 @@ where
     }
 
     /// Whether it is one of them that has become a settled flow with this word.
-    #[inline]
+    #[inline(always)]
     fn has(&self, key: &FlowKey<A>, word: Word) -> bool {
-        !self.any.is_empty() && self.any.contains(key)
-            || word.outcome() == Outcome::NotSeen && !self.picked_up.is_empty() && self.picked_up.contains(key)
+        let among = |keys: &HashSet<FlowKey<A>, RandomState>| !keys.is_empty() && keys.contains(key);
+        among(&self.any) || word.outcome() == Outcome::NotSeen && among(&self.picked_up)
     }
 }
 
