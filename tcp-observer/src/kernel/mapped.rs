@@ -249,3 +249,151 @@ impl<A> Drop for MappedTable<A> {
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.buckets * bucket_bytes::<A>()) };
     }
 }
+
+/// Tables in memory, for tests.
+#[cfg(test)]
+impl<A> MappedTable<A> {
+    pub fn of_memory(buckets: usize) -> Self {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping.
+        let start = unsafe { libc::mmap(ptr::null_mut(), buckets * bucket_bytes::<A>(), protection, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        Self { start: NonNull::new(start.cast()).expect("a mapping"), buckets, family: PhantomData }
+    }
+
+    /// Puts an entry into a place, which nobody reads meanwhile.
+    pub fn put(&self, bucket: usize, place: u32, key: &FlowKey<A>, flow: Flow)
+    where
+        FlowKey<A>: Copy,
+    {
+        // SAFETY: the slot is within the mapping, which can be written.
+        unsafe { self.slot(bucket, place).cast::<Slot<A>>().cast_mut().write(Slot { key: *key, flow }) };
+        self.tag(bucket, place).store(TAG, Relaxed);
+    }
+}
+
+/// Any key's.
+#[cfg(test)]
+const TAG: u32 = 77;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::SeqCst},
+        thread,
+    };
+
+    use tcp_observer_common::flow::{Ipv4, Ipv6};
+
+    use super::*;
+
+    const BUSY: u32 = 1;
+
+    /// The words of what is shown.
+    fn words<A>(key: &FlowKey<A>) -> &[AtomicU64] {
+        // SAFETY: the key is the first field of a slot.
+        unsafe { std::slice::from_raw_parts(ptr::from_ref(key).cast(), size_of::<Slot<A>>() / 8) }
+    }
+
+    /// Every place has words of its own, and one in three a tag.
+    fn full<A>(buckets: usize) -> MappedTable<A> {
+        let table = MappedTable::of_memory(buckets);
+        for (bucket, place) in places_of(&table) {
+            for word in 0..size_of::<Slot<A>>() / 8 {
+                // SAFETY: within the slot.
+                unsafe { &*table.slot(bucket, place).add(word) }.store(number(bucket, place, word), Relaxed);
+            }
+            table.tag(bucket, place).store([0, BUSY, TAG][place as usize % 3], Relaxed);
+        }
+        table
+    }
+
+    fn places_of<A>(table: &MappedTable<A>) -> impl Iterator<Item = (usize, u32)> + use<A> {
+        let buckets = table.buckets;
+        (0..buckets).flat_map(|bucket| (1..PLACES).map(move |place| (bucket, place)))
+    }
+
+    fn number(bucket: usize, place: u32, word: usize) -> u64 {
+        1 + ((bucket as u64 * 100 + u64::from(place)) * 100 + word as u64)
+    }
+
+    /// Which words are left out at a glance: from the time when the low side was last seen to the one of the handshake's
+    /// end, and from the time when the high side was last seen.
+    fn is_shown_what_there_is<A>(left_out: &[usize]) {
+        let table = full::<A>(20);
+        let taken: Vec<_> = places_of(&table).filter(|(_, place)| place % 3 == 2).collect();
+        let mut shown = taken.iter();
+        table.for_each(|key, _| {
+            let &(bucket, place) = shown.next().expect("no more than there are");
+            for (index, word) in words(key).iter().enumerate() {
+                assert_eq!(word.load(Relaxed), number(bucket, place, index));
+            }
+        });
+        assert_eq!(shown.len(), 0);
+        let mut shown = taken.iter().flat_map(|at| [(at, Extent::Glance), (at, Extent::Whole)]);
+        table.for_each_at_a_glance(|key, _, extent| {
+            let (&(bucket, place), expected) = shown.next().expect("no more than there are");
+            assert_eq!(extent, expected);
+            for (index, word) in words(key).iter().enumerate() {
+                let is_left_out = extent == Extent::Glance && left_out.contains(&index);
+                assert_eq!(word.load(Relaxed), if is_left_out { 0 } else { number(bucket, place, index) }, "{index}");
+            }
+            Enough::No
+        });
+        assert_eq!(shown.count(), 0);
+        let mut glances = 0;
+        table.for_each_at_a_glance(|_, _, extent| {
+            assert_eq!(extent, Extent::Glance);
+            glances += 1;
+            Enough::Yes
+        });
+        assert_eq!(glances, taken.len());
+    }
+
+    #[test]
+    fn each_entry_is_shown_in_its_place_and_a_glance_leaves_out_what_segments_write() {
+        // By hand, from the layout: an IPv4 flow begins at the second word of its slot, an IPv6 one at the fifth.
+        is_shown_what_there_is::<Ipv4>(&[8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 28, 29, 30, 31]);
+        is_shown_what_there_is::<Ipv6>(&[11, 12, 13, 14, 15, 16, 17, 18, 19, 27, 28, 29, 30, 31, 32, 33, 34]);
+    }
+
+    #[test]
+    fn nothing_that_is_shown_mixes_two_entries() {
+        let table = MappedTable::<Ipv4>::of_memory(1);
+        let stop = AtomicBool::new(false);
+        let (seen, changes) = thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let word_at = (offset_of!(Slot<Ipv4>, flow) + offset_of!(Flow, word)) / 8;
+                let mut turn = 0_u64;
+                while !stop.load(Relaxed) {
+                    turn += 1;
+                    table.tag(0, 5).swap(BUSY, SeqCst);
+                    for index in 0..size_of::<Slot<Ipv4>>() / 8 {
+                        // The number by which a reader tells entries apart is in the word's upper bits.
+                        let value = if index == word_at { turn << 48 | turn & 0xffff_ffff } else { turn };
+                        // SAFETY: within the slot.
+                        unsafe { &*table.slot(0, 5).add(index) }.store(value, Relaxed);
+                    }
+                    table.tag(0, 5).swap(TAG, SeqCst);
+                }
+                turn
+            });
+            let mut seen = [0_u64; 2];
+            while seen.iter().any(|&times| times < 20_000) {
+                table.for_each_at_a_glance(|key, flow, extent| {
+                    let turn = flow.times.changed_ns.get();
+                    assert_eq!(flow.word.0.get(), turn << 48 | turn & 0xffff_ffff);
+                    let others = words(key).iter().map(|word| word.load(Relaxed));
+                    let is_of_another = |word: &u64| *word != turn && *word != 0 && *word != flow.word.0.get();
+                    assert_eq!(others.filter(is_of_another).count(), 0);
+                    assert!(extent == Extent::Glance || flow.high.packets.get() == turn);
+                    seen[usize::from(extent == Extent::Whole)] += 1;
+                    Enough::No
+                });
+            }
+            stop.store(true, Relaxed);
+            (seen, writer.join().expect("the writer ends"))
+        });
+        assert!(changes > 1_000, "{seen:?} looks saw {changes} changes");
+    }
+}

@@ -82,10 +82,10 @@ impl PinnedMaps {
         let moment = self.moment();
         let mut records = Records { moment, interfaces: InterfaceNames::read(self)?, take: visit };
         let records = &mut records;
-        read_table(&self.half_open_ipv4, records, |records, key, _, record| records.take(key, record));
-        read_table(&self.flows_ipv4, records, |records, key, _, record| records.take(key, record));
-        read_table(&self.half_open_ipv6, records, |records, key, _, record| records.take(key, record));
-        read_table(&self.flows_ipv6, records, |records, key, _, record| records.take(key, record));
+        read_table(&self.half_open_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record));
+        read_table(&self.flows_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record));
+        read_table(&self.half_open_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record));
+        read_table(&self.flows_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record));
         Ok(moment.unix_ns(moment.now_ns))
     }
 
@@ -160,8 +160,8 @@ impl PinnedMaps {
 /// What a reading makes of each flow, and then of all of them.
 trait View {
     type Seen;
-    /// Whether a [glance](MappedTable::for_each_at_a_glance) tells enough of most flows.
-    const GLANCES: bool;
+    /// How much of a settled flow is looked at first.
+    const FIRST: Extent;
 
     /// The moment as of which flows are seen.
     fn moment(&self) -> Moment<'_>;
@@ -185,7 +185,7 @@ struct Records<'a, T> {
 
 impl<T: FnMut(FlowRecord)> View for Records<'_, T> {
     type Seen = FlowRecord;
-    const GLANCES: bool = false;
+    const FIRST: Extent = Extent::Whole;
 
     fn moment(&self) -> Moment<'_> {
         self.moment
@@ -256,7 +256,7 @@ struct Seen {
 
 impl View for Count<'_> {
     type Seen = Seen;
-    const GLANCES: bool = true;
+    const FIRST: Extent = Extent::Glance;
 
     fn moment(&self) -> Moment<'_> {
         self.moment
@@ -300,7 +300,8 @@ impl<V: View> Reading<'_, V> {
     {
         let mut candidates: Vec<(FlowKey<A>, V::Seen)> = Vec::new();
         let mut sought = Sought::default();
-        self.table(half_open, |_, key, flow, seen| {
+        // How old these are takes all of them.
+        self.table(half_open, Extent::Whole, |_, key, flow, seen| {
             sought.note(key, flow.word.load());
             candidates.push((*key, seen));
         });
@@ -308,7 +309,7 @@ impl<V: View> Reading<'_, V> {
         // cost nothing.
         let mut moved = HashSet::<FlowKey<A>, RandomState>::default();
         let recently_ns = self.view.moment().now_ns.saturating_sub(TICKS_NS);
-        self.table(settled, |view, key, flow, seen| {
+        self.table(settled, V::FIRST, |view, key, flow, seen| {
             let has_changed = flow.times.changed_ns.get() >= recently_ns && !candidates.is_empty();
             if has_changed || sought.has(key, flow.word.load()) {
                 moved.insert(*key);
@@ -321,11 +322,15 @@ impl<V: View> Reading<'_, V> {
             .for_each(|(key, seen)| self.view.take(&key, seen));
     }
 
-    fn table<A>(&mut self, (table, map): Named<'_, A>, take: impl FnMut(&mut V, &FlowKey<A>, &Flow, V::Seen))
-    where
+    fn table<A>(
+        &mut self,
+        (table, map): Named<'_, A>,
+        first: Extent,
+        take: impl FnMut(&mut V, &FlowKey<A>, &Flow, V::Seen),
+    ) where
         FlowKey<A>: Key,
     {
-        let entries = read_table(map, self.view, take);
+        let entries = read_table(map, first, self.view, take);
         self.tables.push(TableUsage { table, entries, capacity: map.capacity() });
     }
 }
@@ -333,6 +338,7 @@ impl<V: View> Reading<'_, V> {
 /// Shows the flows of a table to `take`; how many entries it has, those included that are about to leave.
 fn read_table<A, V: View>(
     table: &MappedTable<A>,
+    first: Extent,
     view: &mut V,
     mut take: impl FnMut(&mut V, &FlowKey<A>, &Flow, V::Seen),
 ) -> u64
@@ -348,12 +354,11 @@ where
         entries += 1;
         Enough::Yes
     };
-    if V::GLANCES {
-        table.for_each_at_a_glance(visit);
-    } else {
-        table.for_each(|key, flow| {
+    match first {
+        Extent::Glance => table.for_each_at_a_glance(visit),
+        Extent::Whole => table.for_each(|key, flow| {
             visit(key, flow, Extent::Whole);
-        });
+        }),
     }
     entries
 }
@@ -425,7 +430,160 @@ fn name_of(name: &InterfaceName) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
+    use tcp_observer_common::{
+        flow::{FlowKey4, Ipv4},
+        limits::Limits,
+        seq::SeqNum,
+    };
+
     use super::*;
+    use crate::snapshot::fixture;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+    const NOW_NS: u64 = 1_000_000 * SECOND_NS;
+    const LIMITS: Limits = Limits::DEFAULT;
+
+    fn moment() -> Moment<'static> {
+        Moment { now_ns: NOW_NS, unix_offset_ns: 7, limits: &LIMITS, knows_local: true }
+    }
+
+    /// Numbers that look like chance, the same each time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % bound
+        }
+
+        fn one_of<T: Copy>(&mut self, values: &[T]) -> T {
+            values[self.below(values.len() as u64) as usize]
+        }
+
+        /// A flow as the kernel leaves one: it was seen when it changed, or later, as far as the coarse clock tells.
+        fn flow(&mut self, outcomes: &[Outcome]) -> Flow {
+            let flow = Flow::default();
+            let word =
+                Word(self.below(0x800) << Mark::OriginatorIsHigh as u32 | self.below(64) << Mark::FinSent as u32)
+                    .with_outcome(self.one_of(outcomes))
+                    .with_state(Role::Originator, self.one_of(State::ALL))
+                    .with_state(Role::Responder, self.one_of(State::ALL))
+                    .without(Mark::Retired);
+            flow.word.0.set(word.0);
+            let limits = [
+                1,
+                5 * SECOND_NS,
+                LIMITS.closing_ns,
+                LIMITS.local_time_wait_ns,
+                1_200 * SECOND_NS,
+                LIMITS.established_ns,
+            ];
+            let ago_ns = self.one_of(&limits) * self.one_of(&[0, 1, 2]) + self.below(SECOND_NS);
+            let changed_ns = NOW_NS - ago_ns;
+            flow.times.changed_ns.set(changed_ns);
+            flow.times.first_ns.set(changed_ns - self.below(100 * SECOND_NS));
+            let seen_ns = changed_ns - self.below(10_000_000).min(ago_ns) + self.one_of(&[0, ago_ns]);
+            let (late, early) = if self.below(2) == 0 { (&flow.low, &flow.high) } else { (&flow.high, &flow.low) };
+            late.last_seen_ns.set(seen_ns);
+            early.last_seen_ns.set(seen_ns - self.below(10 * SECOND_NS));
+            for half in [&flow.low, &flow.high] {
+                half.isn.set(SeqNum(self.below(1 << 31) as u32));
+                half.packets.set(1 + self.below(1000));
+                half.unanswered.set(self.one_of(&[0, 0, 0, 0, 3]));
+            }
+            flow
+        }
+    }
+
+    /// Flows of few services, so that many are alike.
+    fn key(number: u32) -> FlowKey4 {
+        FlowKey4 {
+            low_addr: [0x0a00_0001_u32.to_be()],
+            high_addr: [(0x0a00_0100 | number % 3).to_be()],
+            low_port: 1_000 + number as u16,
+            high_port: 443,
+        }
+    }
+
+    /// Both tables of one family with so many flows in each.
+    fn tables(numbers: &mut Numbers, flows: u32) -> [MappedTable<Ipv4>; 2] {
+        let outcomes: [&[Outcome]; 2] = [&[Outcome::InProgress, Outcome::NotSeen, Outcome::Refused], Outcome::ALL];
+        let mut number = 0;
+        outcomes.map(|outcomes| {
+            let table = MappedTable::of_memory(flows as usize / 4);
+            for place in 0..flows as usize {
+                table.put(place / 4, 1 + place as u32 % 4 * 3, &key(number), numbers.flow(outcomes));
+                number += 1;
+            }
+            table
+        })
+    }
+
+    #[test]
+    fn flows_counted_where_they_lie_are_as_many_as_their_records() {
+        let sockets = fixture::sockets(&["0.0.0.0:443"]);
+        for seed in 0..20 {
+            let [half_open, settled] = tables(&mut Numbers(seed), 1_000);
+            let named = || ((TableKind::HalfOpenIpv4, &half_open), (TableKind::FlowsIpv4, &settled));
+            let mut flows = Vec::new();
+            let mut records =
+                Records { moment: moment(), interfaces: InterfaceNames(Vec::new()), take: |flow| flows.push(flow) };
+            let mut reading = Reading { view: &mut records, tables: Vec::new() };
+            reading.family(named().0, named().1);
+            assert!(reading.tables.iter().all(|usage| usage.entries == 1_000));
+            let mut count = Count::new(moment(), Some(&sockets));
+            let mut reading = Reading { view: &mut count, tables: Vec::new() };
+            reading.family(named().0, named().1);
+            assert!(reading.tables.iter().all(|usage| usage.entries == 1_000));
+            let taken_unix_ns = moment().unix_ns(NOW_NS);
+            let snapshot = Snapshot { flows, taken_unix_ns, sockets: Some(sockets.clone()), ..fixture::empty() };
+            let census = count.census();
+            assert_eq!(census, Census::of(&snapshot));
+            assert_eq!(census.flows, 2_000);
+            assert!(census.close_wait.iter().chain(&census.unanswered_keepalives).all(|&flows| flows > 0));
+            assert!(!census.ports_in_use().is_empty() && !census.unanswered_by_listener.is_empty());
+        }
+    }
+
+    /// What a reading in this moment shows where a half-open flow with the first word has become a settled one with the
+    /// second.
+    fn shown(before: Word, after: Word, changed_ns: u64) -> u64 {
+        let tables = [before, after].map(|word| {
+            let table = MappedTable::of_memory(1);
+            let flow = Flow::default();
+            flow.word.0.set(word.0);
+            flow.times.changed_ns.set(changed_ns);
+            flow.low.last_seen_ns.set(changed_ns);
+            table.put(0, 1, &key(0), flow);
+            table
+        });
+        let mut count = Count::new(moment(), None);
+        Reading { view: &mut count, tables: Vec::new() }
+            .family((TableKind::HalfOpenIpv4, &tables[0]), (TableKind::FlowsIpv4, &tables[1]));
+        count.census().flows
+    }
+
+    #[test]
+    fn a_flow_that_moves_between_two_looks_is_counted_once() {
+        let states = |originator, responder| {
+            Word::fresh(1).with_state(Role::Originator, originator).with_state(Role::Responder, responder)
+        };
+        let opening = states(State::SynSent, State::SynReceived);
+        let open = states(State::Established, State::Established);
+        let completed = open.with_outcome(Outcome::Completed);
+        assert_eq!(shown(opening, completed, NOW_NS - 1), 1);
+        // It was about to move, and was kept from it for long.
+        assert_eq!(shown(completed, completed, NOW_NS - SECOND_NS), 1);
+        // Both ends have closed before the handshake was over: its end changes no state.
+        let closing = states(State::FinWait1, State::FinWait1);
+        assert_eq!(shown(closing, closing.with_outcome(Outcome::Completed), NOW_NS - SECOND_NS), 1);
+        // The second direction was confirmed just now, which changes none either.
+        let picked_up = open.with_outcome(Outcome::NotSeen);
+        let confirmed = picked_up.with_of(Mark::Confirmed, Role::Originator).with_of(Mark::Confirmed, Role::Responder);
+        assert_eq!(shown(picked_up, confirmed, NOW_NS - SECOND_NS), 1);
+        // A new attempt of an old flow's tuple is another flow.
+        assert_eq!(shown(opening, completed, NOW_NS - SECOND_NS), 2);
+    }
 
     #[test]
     fn a_name_ends_before_its_zeros_or_with_its_last_byte() {

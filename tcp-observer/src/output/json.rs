@@ -439,6 +439,8 @@ impl Serialize for Seconds {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use tcp_observer_common::{
         conn::{How, Initiator, Locality, Note, Outcome, Phase, State},
         counters::Unreachable,
@@ -469,6 +471,67 @@ mod tests {
         ] {
             assert_eq!(Seconds(ns).to_string(), text);
             assert_eq!(serde_json::to_string(&Seconds(ns)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_timestamp_is_what_another_library_says() {
+        let moments = (0..2_000).map(|day| day * 8_640_000_123_456_789).chain([
+            0,
+            1,
+            999_999_999,
+            // Both ends of the leap days of 2000 and 2024, of 2100, which has none, and the last moment of all.
+            951_782_399_999_999_999,
+            951_868_800_000_000_000,
+            1_709_164_800_000_000_000,
+            4_107_542_399_000_000_000,
+            4_107_542_400_000_000_000,
+            u64::MAX,
+        ]);
+        for ns in moments {
+            let expected = humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(ns)).to_string();
+            assert_eq!(Timestamp(ns).to_string(), expected);
+        }
+        assert_eq!(Timestamp(951_782_400_000_000_000).to_string(), "2000-02-29T00:00:00.000000000Z");
+    }
+
+    /// More than one thread takes, and not a whole number of parts.
+    fn many() -> Vec<FlowRecord> {
+        let flow = |number: usize| FlowRecord {
+            last_seen_unix_ns: number as u64,
+            ..fixture::flow("192.0.2.1:40000", "[2001:db8::2]:443", None)
+        };
+        (0..MANY + 77).map(flow).collect()
+    }
+
+    #[test]
+    fn many_flows_are_written_in_their_order() {
+        let flows = many();
+        let mut out = Vec::new();
+        write(&flows.iter().collect::<Vec<_>>(), &mut out).unwrap();
+        let lines: Vec<_> = out.split_inclusive(|&byte| byte == b'\n').collect();
+        assert_eq!(lines.len(), flows.len());
+        for (written, flow) in lines.into_iter().zip(&flows) {
+            assert_eq!(std::str::from_utf8(written).unwrap(), line(flow));
+        }
+    }
+
+    #[test]
+    fn an_output_that_takes_no_more_ends_the_writing() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let flows = many();
+        let flows: Vec<_> = flows.iter().collect();
+        for takes in 0..4 {
+            assert_eq!(write(&flows, &mut Full(takes)).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         }
     }
 
