@@ -7,7 +7,7 @@
 use std::{
     io, iter,
     marker::PhantomData,
-    mem::{MaybeUninit, offset_of},
+    mem::{self, MaybeUninit, offset_of},
     ops::Range,
     os::fd::{AsFd, AsRawFd},
     ptr::{self, NonNull},
@@ -28,8 +28,9 @@ use tcp_observer_common::{
 
 use crate::prefetch;
 
-/// How many buckets before its turn a line of tags is asked for.
-const TAGS_AHEAD: usize = 8;
+/// How many buckets before its turn a line of tags is asked for, and what lies in the bucket.
+const TAGS_AHEAD: usize = 10;
+const SLOTS_AHEAD: usize = 2;
 
 /// How much of an entry is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,19 +139,18 @@ impl<A> MappedTable<A> {
     };
 
     /// Goes through all places with an entry. Most of the time is spent waiting for memory, so it is asked for beforehand:
-    /// for these words of the entries in the next bucket, and for the tags of some further ones.
+    /// for the tags of a bucket, and a while later for these words of its entries.
     #[inline]
     fn walk(&self, words: &[Range<usize>], mut at: impl FnMut(usize, u32)) {
-        (0..self.buckets.min(TAGS_AHEAD)).for_each(|bucket| prefetch::line(self.bucket(bucket)));
-        let mut next = self.taken(0);
-        for bucket in 0..self.buckets {
-            let taken = next;
-            if bucket + TAGS_AHEAD < self.buckets {
-                prefetch::line(self.bucket(bucket + TAGS_AHEAD));
+        let mut taken = [0; SLOTS_AHEAD];
+        for bucket in 0..self.buckets + TAGS_AHEAD {
+            if bucket < self.buckets {
+                prefetch::line(self.bucket(bucket));
             }
-            next = if bucket + 1 < self.buckets { self.taken(bucket + 1) } else { 0 };
-            for place in places(next) {
-                let slot = self.slot(bucket + 1, place);
+            let Some(bucket) = bucket.checked_sub(TAGS_AHEAD - SLOTS_AHEAD) else { continue };
+            let due = if bucket < self.buckets { self.taken(bucket) } else { 0 };
+            for place in places(due) {
+                let slot = self.slot(bucket, place);
                 for words in words {
                     // One in each cache line, wherever the first one begins.
                     words
@@ -160,7 +160,10 @@ impl<A> MappedTable<A> {
                         .for_each(|word| prefetch::line(slot.wrapping_add(word)));
                 }
             }
-            places(taken).for_each(|place| at(bucket, place));
+            let due = mem::replace(&mut taken[bucket % SLOTS_AHEAD], due);
+            if let Some(bucket) = bucket.checked_sub(SLOTS_AHEAD) {
+                places(due).for_each(|place| at(bucket, place));
+            }
         }
     }
 

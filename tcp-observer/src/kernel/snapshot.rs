@@ -499,7 +499,7 @@ mod tests {
     fn key(number: u32) -> FlowKey4 {
         FlowKey4 {
             low_addr: [0x0a00_0001_u32.to_be()],
-            high_addr: [(0x0a00_0100 | number % 3).to_be()],
+            high_addr: [(0x0a00_0100 + number % 3).to_be()],
             low_port: 1_000 + number as u16,
             high_port: 443,
         }
