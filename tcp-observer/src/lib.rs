@@ -9,6 +9,7 @@ pub mod fuzzing;
 pub mod kernel;
 pub mod order;
 pub mod output;
+mod prefetch;
 pub mod replay;
 pub mod selection;
 pub mod snapshot;

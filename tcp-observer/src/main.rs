@@ -7,6 +7,7 @@ mod verifying;
 use std::{
     env,
     io::{self, Write},
+    mem::ManuallyDrop,
     process::ExitCode,
 };
 
@@ -50,13 +51,16 @@ fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 fn dump(args: DumpArgs) -> anyhow::Result<()> {
-    let snapshot = PinnedMaps::open(&args.pins.pin_dir)?.snapshot()?;
+    // A million records need not be taken apart one by one when all of this is about to end.
+    let snapshot = ManuallyDrop::new(PinnedMaps::open(&args.pins.pin_dir)?.snapshot()?);
     stdout::show_flows(&snapshot, &args.select.into(), args.output)
 }
 
 fn summarize(args: &SummaryArgs) -> anyhow::Result<()> {
-    let snapshot = PinnedMaps::open(&args.pins.pin_dir)?.snapshot()?;
-    stdout::show(|out| summary::write(&snapshot, args.output, out))
+    let mut tally = summary::Tally::default();
+    let maps = PinnedMaps::open(&args.pins.pin_dir)?;
+    let snapshot = maps.show(|flow, now_unix_ns, sockets| tally.add(&flow, now_unix_ns, sockets))?;
+    stdout::show(|out| summary::write_tally(&tally, &snapshot, args.output, out))
 }
 
 fn detach(args: &DetachArgs) -> anyhow::Result<()> {

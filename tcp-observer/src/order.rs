@@ -1,9 +1,6 @@
 //! In which order flows are shown.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    net::IpAddr,
-};
+use std::net::IpAddr;
 
 use crate::snapshot::FlowRecord;
 
@@ -34,26 +31,32 @@ impl Order {
     /// Sorts flows. What this order does not tell apart goes by first sight, then by address, so that the same flows
     /// always come in the same order.
     pub fn sort(self, flows: &mut [&FlowRecord]) {
-        flows.sort_unstable_by(|a, b| self.compare(a, b).then_with(|| age(a, b)).then_with(|| addr(a).cmp(&addr(b))));
+        // Each is looked at once for most of what is compared: with a million of them that waits for memory.
+        let mut ranked: Vec<_> = flows.iter().map(|&flow| (self.rank(flow), flow.first_seen_unix_ns, flow)).collect();
+        ranked.sort_unstable_by(|&(rank, seen, flow), &(other_rank, other_seen, other)| {
+            let by_addr = || addr(flow).cmp(&addr(other));
+            match self {
+                Order::Addr => by_addr().then_with(|| seen.cmp(&other_seen)),
+                _ => (rank, seen).cmp(&(other_rank, other_seen)).then_with(by_addr),
+            }
+        });
+        flows.iter_mut().zip(ranked).for_each(|(flow, (_, _, ranked))| *flow = ranked);
     }
 
-    fn compare(self, a: &FlowRecord, b: &FlowRecord) -> Ordering {
+    /// A number by which flows come in this order, the least first; the same for all where no number tells.
+    fn rank(self, flow: &FlowRecord) -> u64 {
         match self {
-            Order::FirstSeen => age(a, b),
-            Order::LastSeen => b.last_seen_unix_ns.cmp(&a.last_seen_unix_ns),
-            Order::Duration => b.duration_ns().cmp(&a.duration_ns()),
-            Order::Bytes => bytes(b).cmp(&bytes(a)),
-            Order::Packets => packets(b).cmp(&packets(a)),
-            // `None` is the least: reversed it is the last.
-            Order::Handshake => Reverse(a.handshake.total_ns).cmp(&Reverse(b.handshake.total_ns)),
-            Order::State => state(a).cmp(&state(b)),
-            Order::Addr => addr(a).cmp(&addr(b)),
+            Order::FirstSeen => flow.first_seen_unix_ns,
+            Order::LastSeen => !flow.last_seen_unix_ns,
+            Order::Duration => !flow.duration_ns(),
+            Order::Bytes => !bytes(flow),
+            Order::Packets => !packets(flow),
+            // Those without one come last, behind those of zero and of one nanosecond.
+            Order::Handshake => flow.handshake.total_ns.map_or(u64::MAX, |ns| !ns.max(1)),
+            Order::State => state(flow) as u64,
+            Order::Addr => 0,
         }
     }
-}
-
-fn age(a: &FlowRecord, b: &FlowRecord) -> Ordering {
-    a.first_seen_unix_ns.cmp(&b.first_seen_unix_ns)
 }
 
 fn bytes(flow: &FlowRecord) -> u64 {

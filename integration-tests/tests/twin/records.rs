@@ -211,7 +211,7 @@ where
 /// One record as `dump` and `replay` write it.
 pub fn json_line(record: &FlowRecord) -> String {
     let mut out = Vec::new();
-    json::write([record], &mut out).expect("memory takes it");
+    json::write(&[record], &mut out).expect("memory takes it");
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 

@@ -5,9 +5,10 @@
 //! flow, though a half may be between two stores, as everywhere ([`Flow`]).
 
 use std::{
-    io,
+    io, iter,
     marker::PhantomData,
-    mem::{MaybeUninit, offset_of},
+    mem::{self, MaybeUninit, offset_of},
+    ops::Range,
     os::fd::{AsFd, AsRawFd},
     ptr::{self, NonNull},
     sync::atomic::{
@@ -20,10 +21,30 @@ use std::{
 use anyhow::{Context, ensure};
 use aya::maps::MapData;
 use tcp_observer_common::{
-    conn::{Flow, Word},
+    conn::{Flow, Half, Times, Word},
     flow::FlowKey,
     table::{ENTRIES, PLACES, Place, Slot, TAGS_BYTES, copy_whole, is_taken, slot_at, slots_bytes},
 };
+
+use crate::prefetch;
+
+/// How many buckets before its turn a line of tags is asked for, and what lies in the bucket.
+const TAGS_AHEAD: usize = 10;
+const SLOTS_AHEAD: usize = 2;
+
+/// How much of an entry is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Glance,
+    Whole,
+}
+
+/// Whether what was shown of an entry will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enough {
+    Yes,
+    No,
+}
 
 /// One table, of flows with addresses `A`.
 #[derive(Debug)]
@@ -67,35 +88,109 @@ impl<A> MappedTable<A> {
     ///
     /// One that comes, goes or changes its place meanwhile may be missed or shown twice, as with any walk of a live table.
     pub fn for_each(&self, mut visit: impl FnMut(&FlowKey<A>, &Flow)) {
-        for bucket in 0..self.buckets {
-            for place in 1..PLACES {
-                let tag = self.tag(bucket, place);
-                if !is_taken(tag.load(Acquire)) {
-                    continue;
+        let mut room = MaybeUninit::zeroed();
+        self.walk(&[Self::WHOLE], |bucket, place| {
+            if let Some(slot) = self.copy(bucket, place, &[Self::WHOLE], &mut room) {
+                visit(&slot.key, &slot.flow);
+            }
+        });
+    }
+
+    /// Shows every entry to `visit` without what each segment writes ([`Self::SLOW`]), which is zero, or as `visit` left it
+    /// the last time; and once more with all there is where that was not enough. A glance takes half of the memory to be
+    /// read.
+    pub fn for_each_at_a_glance(&self, mut visit: impl FnMut(&FlowKey<A>, &Flow, Extent) -> Enough) {
+        let (mut room, mut whole_room) = (MaybeUninit::zeroed(), MaybeUninit::zeroed());
+        self.walk(&Self::SLOW, |bucket, place| {
+            let Some(slot) = self.copy(bucket, place, &Self::SLOW, &mut room) else { return };
+            if let Enough::No = visit(&slot.key, &slot.flow, Extent::Glance)
+                && let Some(slot) = self.copy(bucket, place, &[Self::WHOLE], &mut whole_room)
+            {
+                visit(&slot.key, &slot.flow, Extent::Whole);
+            }
+        });
+    }
+
+    /// All words of an entry.
+    const WHOLE: Range<usize> = 0..size_of::<Slot<A>>() / 8;
+
+    /// Those that only transitions and unusual segments write: of the key, the word, the last change of state, and of each
+    /// half what comes before the time when it was last seen. Of an IPv4 entry the first and the third cache line.
+    const SLOW: [Range<usize>; 2] = {
+        let flow = offset_of!(Slot<A>, flow);
+        let fast = offset_of!(Half, last_seen_ns);
+        [
+            0..(flow + offset_of!(Flow, low) + fast) / 8,
+            (flow + offset_of!(Flow, times) + offset_of!(Times, changed_ns)) / 8
+                ..(flow + offset_of!(Flow, high) + fast) / 8,
+        ]
+    };
+
+    /// Goes through all places with an entry. Most of the time is spent waiting for memory, so it is asked for beforehand:
+    /// for the tags of a bucket, and a while later for these words of its entries.
+    #[inline]
+    fn walk(&self, words: &[Range<usize>], mut at: impl FnMut(usize, u32)) {
+        let mut taken = [0; SLOTS_AHEAD];
+        for bucket in 0..self.buckets + TAGS_AHEAD {
+            if bucket < self.buckets {
+                prefetch::line(self.bucket(bucket));
+            }
+            let Some(bucket) = bucket.checked_sub(TAGS_AHEAD - SLOTS_AHEAD) else { continue };
+            let due = if bucket < self.buckets { self.taken(bucket) } else { 0 };
+            for place in places(due) {
+                let slot = self.slot(bucket, place);
+                for words in words {
+                    // One in each cache line, wherever the first one begins.
+                    words
+                        .clone()
+                        .step_by(8)
+                        .chain([words.end - 1])
+                        .for_each(|word| prefetch::line(slot.wrapping_add(word)));
                 }
-                if let Some(slot) = self.copy(bucket, place) {
-                    visit(&slot.key, &slot.flow);
-                }
+            }
+            let due = mem::replace(&mut taken[bucket % SLOTS_AHEAD], due);
+            if let Some(bucket) = bucket.checked_sub(SLOTS_AHEAD) {
+                places(due).for_each(|place| at(bucket, place));
             }
         }
     }
 
-    /// A copy of an entry, all of one flow; `None` when there is none, or it changes hands each time.
-    fn copy(&self, bucket: usize, place: u32) -> Option<Slot<A>> {
+    /// The places of a bucket with an entry, as bits.
+    #[inline]
+    fn taken(&self, bucket: usize) -> u32 {
+        (1..PLACES).fold(0, |taken, place| taken | u32::from(is_taken(self.tag(bucket, place).load(Acquire))) << place)
+    }
+
+    /// A copy of these words of an entry into `room`, all of one flow; `None` when there is none, or it changes hands each
+    /// time.
+    #[inline(always)]
+    fn copy<'a>(
+        &self,
+        bucket: usize,
+        place: u32,
+        words: &[Range<usize>],
+        room: &'a mut MaybeUninit<Slot<A>>,
+    ) -> Option<&'a Slot<A>> {
         const { assert!(size_of::<Slot<A>>().is_multiple_of(8) && align_of::<Slot<A>>() == 8) };
         let from = self.slot(bucket, place);
         let word_at = (offset_of!(Slot<A>, flow) + offset_of!(Flow, word)) / 8;
         // SAFETY: a word of the slot.
         let place = MappedPlace { tag: self.tag(bucket, place), word: unsafe { &*from.add(word_at) } };
-        let mut slot = MaybeUninit::<Slot<A>>::uninit();
         copy_whole(&place, || {
-            for i in 0..size_of::<Slot<A>>() / 8 {
-                // SAFETY: within the slot, there and here.
-                unsafe { slot.as_mut_ptr().cast::<u64>().add(i).write((*from.add(i)).load(Relaxed)) };
+            for words in words {
+                for i in words.clone() {
+                    // SAFETY: within the slot, there and here.
+                    unsafe { room.as_mut_ptr().cast::<u64>().add(i).write((*from.add(i)).load(Relaxed)) };
+                }
             }
         })?;
-        // SAFETY: every word was written, and any bytes are a slot.
-        Some(unsafe { slot.assume_init() })
+        // SAFETY: any bytes are a slot, and all were written: the room was zeroed once.
+        Some(unsafe { room.assume_init_ref() })
+    }
+
+    fn slot(&self, bucket: usize, place: u32) -> *const AtomicU64 {
+        // SAFETY: the slots of a bucket lie within it, at multiples of eight.
+        unsafe { self.bucket(bucket).add(slot_at::<A>(place)) }.cast()
     }
 
     fn slot(&self, bucket: usize, place: u32) -> *const AtomicU64 {
@@ -109,6 +204,15 @@ impl<A> MappedTable<A> {
         // SAFETY: within the mapping, which is made of such words.
         unsafe { &*self.tags.start.as_ptr().add(bucket * TAGS_BYTES).cast::<AtomicU32>().add(place as usize) }
     }
+}
+
+/// The bits that are set.
+fn places(mut taken: u32) -> impl Iterator<Item = u32> {
+    iter::from_fn(move || {
+        let place = taken.trailing_zeros();
+        taken &= taken.wrapping_sub(1);
+        (place < u32::BITS).then_some(place)
+    })
 }
 
 /// The tag of a place, and the word of the flow in it.
@@ -157,5 +261,153 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: what `new` has mapped, which nobody refers to any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// Tables in memory, for tests.
+#[cfg(test)]
+impl<A> MappedTable<A> {
+    pub fn of_memory(buckets: usize) -> Self {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping.
+        let start = unsafe { libc::mmap(ptr::null_mut(), buckets * bucket_bytes::<A>(), protection, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        Self { start: NonNull::new(start.cast()).expect("a mapping"), buckets, family: PhantomData }
+    }
+
+    /// Puts an entry into a place, which nobody reads meanwhile.
+    pub fn put(&self, bucket: usize, place: u32, key: &FlowKey<A>, flow: Flow)
+    where
+        FlowKey<A>: Copy,
+    {
+        // SAFETY: the slot is within the mapping, which can be written.
+        unsafe { self.slot(bucket, place).cast::<Slot<A>>().cast_mut().write(Slot { key: *key, flow }) };
+        self.tag(bucket, place).store(TAG, Relaxed);
+    }
+}
+
+/// Any key's.
+#[cfg(test)]
+const TAG: u32 = 77;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::SeqCst},
+        thread,
+    };
+
+    use tcp_observer_common::flow::{Ipv4, Ipv6};
+
+    use super::*;
+
+    const BUSY: u32 = 1;
+
+    /// The words of what is shown.
+    fn words<A>(key: &FlowKey<A>) -> &[AtomicU64] {
+        // SAFETY: the key is the first field of a slot.
+        unsafe { std::slice::from_raw_parts(ptr::from_ref(key).cast(), size_of::<Slot<A>>() / 8) }
+    }
+
+    /// Every place has words of its own, and one in three a tag.
+    fn full<A>(buckets: usize) -> MappedTable<A> {
+        let table = MappedTable::of_memory(buckets);
+        for (bucket, place) in places_of(&table) {
+            for word in 0..size_of::<Slot<A>>() / 8 {
+                // SAFETY: within the slot.
+                unsafe { &*table.slot(bucket, place).add(word) }.store(number(bucket, place, word), Relaxed);
+            }
+            table.tag(bucket, place).store([0, BUSY, TAG][place as usize % 3], Relaxed);
+        }
+        table
+    }
+
+    fn places_of<A>(table: &MappedTable<A>) -> impl Iterator<Item = (usize, u32)> + use<A> {
+        let buckets = table.buckets;
+        (0..buckets).flat_map(|bucket| (1..PLACES).map(move |place| (bucket, place)))
+    }
+
+    fn number(bucket: usize, place: u32, word: usize) -> u64 {
+        1 + ((bucket as u64 * 100 + u64::from(place)) * 100 + word as u64)
+    }
+
+    /// Which words are left out at a glance: from the time when the low side was last seen to the one of the handshake's
+    /// end, and from the time when the high side was last seen.
+    fn is_shown_what_there_is<A>(left_out: &[usize]) {
+        let table = full::<A>(20);
+        let taken: Vec<_> = places_of(&table).filter(|(_, place)| place % 3 == 2).collect();
+        let mut shown = taken.iter();
+        table.for_each(|key, _| {
+            let &(bucket, place) = shown.next().expect("no more than there are");
+            for (index, word) in words(key).iter().enumerate() {
+                assert_eq!(word.load(Relaxed), number(bucket, place, index));
+            }
+        });
+        assert_eq!(shown.len(), 0);
+        let mut shown = taken.iter().flat_map(|at| [(at, Extent::Glance), (at, Extent::Whole)]);
+        table.for_each_at_a_glance(|key, _, extent| {
+            let (&(bucket, place), expected) = shown.next().expect("no more than there are");
+            assert_eq!(extent, expected);
+            for (index, word) in words(key).iter().enumerate() {
+                let is_left_out = extent == Extent::Glance && left_out.contains(&index);
+                assert_eq!(word.load(Relaxed), if is_left_out { 0 } else { number(bucket, place, index) }, "{index}");
+            }
+            Enough::No
+        });
+        assert_eq!(shown.count(), 0);
+        let mut glances = 0;
+        table.for_each_at_a_glance(|_, _, extent| {
+            assert_eq!(extent, Extent::Glance);
+            glances += 1;
+            Enough::Yes
+        });
+        assert_eq!(glances, taken.len());
+    }
+
+    #[test]
+    fn each_entry_is_shown_in_its_place_and_a_glance_leaves_out_what_segments_write() {
+        // By hand, from the layout: an IPv4 flow begins at the second word of its slot, an IPv6 one at the fifth.
+        is_shown_what_there_is::<Ipv4>(&[8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 28, 29, 30, 31]);
+        is_shown_what_there_is::<Ipv6>(&[11, 12, 13, 14, 15, 16, 17, 18, 19, 27, 28, 29, 30, 31, 32, 33, 34]);
+    }
+
+    #[test]
+    fn nothing_that_is_shown_mixes_two_entries() {
+        let table = MappedTable::<Ipv4>::of_memory(1);
+        let stop = AtomicBool::new(false);
+        let (seen, changes) = thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let word_at = (offset_of!(Slot<Ipv4>, flow) + offset_of!(Flow, word)) / 8;
+                let mut turn = 0_u64;
+                while !stop.load(Relaxed) {
+                    turn += 1;
+                    table.tag(0, 5).swap(BUSY, SeqCst);
+                    for index in 0..size_of::<Slot<Ipv4>>() / 8 {
+                        // The number by which a reader tells entries apart is in the word's upper bits.
+                        let value = if index == word_at { turn << 48 | turn & 0xffff_ffff } else { turn };
+                        // SAFETY: within the slot.
+                        unsafe { &*table.slot(0, 5).add(index) }.store(value, Relaxed);
+                    }
+                    table.tag(0, 5).swap(TAG, SeqCst);
+                }
+                turn
+            });
+            let mut seen = [0_u64; 2];
+            while seen.iter().any(|&times| times < 20_000) {
+                table.for_each_at_a_glance(|key, flow, extent| {
+                    let turn = flow.times.changed_ns.get();
+                    assert_eq!(flow.word.0.get(), turn << 48 | turn & 0xffff_ffff);
+                    let others = words(key).iter().map(|word| word.load(Relaxed));
+                    let is_of_another = |word: &u64| *word != turn && *word != 0 && *word != flow.word.0.get();
+                    assert_eq!(others.filter(is_of_another).count(), 0);
+                    assert!(extent == Extent::Glance || flow.high.packets.get() == turn);
+                    seen[usize::from(extent == Extent::Whole)] += 1;
+                    Enough::No
+                });
+            }
+            stop.store(true, Relaxed);
+            (seen, writer.join().expect("the writer ends"))
+        });
+        assert!(changes > 1_000, "{seen:?} looks saw {changes} changes");
     }
 }

@@ -9,45 +9,43 @@ use anyhow::Context;
 use foldhash::fast::RandomState;
 use tcp_observer_common::{
     abi::InterfaceName,
-    conn::{Flow, Mark, Word},
+    conn::{Flow, Locality, Mark, Outcome, Role, State, Word},
     counters::{Counters, PORT_SLOTS, TableKind},
-    flow::FlowKey,
+    flow::{FlowKey, Side},
     histogram::{HISTOGRAMS, Histogram},
 };
 
-use super::{clock, listeners, mapped::MappedTable, maps::PinnedMaps, sockets};
+use super::{
+    clock, listeners,
+    mapped::{Enough, Extent, MappedTable},
+    maps::PinnedMaps,
+    sockets,
+};
 use crate::{
-    snapshot::{FlowRecord, Key, Moment, Overview, Snapshot, SocketView, Standing, TableUsage, Totals, census::Census},
+    snapshot::{
+        Ends, FlowRecord, Key, Moment, Overview, Snapshot, SocketView, Standing, TICKS_NS, TableUsage, Totals,
+        census::Census,
+    },
     source::Source,
 };
 
-/// A flow that moved while the tables were read was seen later than this before the reading began: more than two
-/// ticks of the coarse clock at its slowest (HZ=100).
-const TICKS_NS: u64 = 25_000_000;
-
 impl Source for PinnedMaps {
     fn snapshot(&self) -> anyhow::Result<Snapshot> {
-        // Counters before flows: a total may lag the flows by what came meanwhile, never the other way round.
-        let totals = self.totals()?;
-        let moment = self.moment();
-        let interfaces = InterfaceNames::read(self)?;
         let mut flows = Vec::new();
         // Room for full tables is address space only, until it is used; growing would copy every record again. Where
         // even that is refused, it grows.
         let _ = flows.try_reserve(self.capacity() as usize);
-        let tables = self.read(&Records { moment, interfaces }, |record| flows.push(record));
-        let taken_unix_ns = moment.unix_ns(moment.now_ns);
-        Ok(Snapshot { taken_unix_ns, flows, totals, tables, sockets: socket_view() })
+        let snapshot = self.show(|record, _, _| flows.push(record))?;
+        Ok(Snapshot { flows, ..snapshot })
     }
 
     fn overview(&self) -> anyhow::Result<Overview> {
         let totals = self.totals()?;
         let sockets = socket_view();
         let moment = self.moment();
-        let now_unix_ns = moment.unix_ns(moment.now_ns);
-        let mut census = Census::default();
-        let tables = self.read(&Standings { moment }, |flow| census.add(&flow, now_unix_ns, sockets.as_ref()));
-        Ok(Overview { census, totals, tables, sockets })
+        let mut count = Count::new(moment, sockets.as_ref());
+        let tables = self.read(&mut count);
+        Ok(Overview { census: count.census(), totals, tables, sockets })
     }
 }
 
@@ -58,29 +56,46 @@ fn socket_view() -> Option<SocketView> {
 }
 
 impl PinnedMaps {
+    /// A snapshot whose flows are not kept but shown to `take` one by one: with the moment, in nanoseconds since the Unix
+    /// epoch, and what the socket table says.
+    ///
+    /// # Errors
+    /// As for a snapshot.
+    pub fn show(&self, mut take: impl FnMut(FlowRecord, u64, Option<&SocketView>)) -> anyhow::Result<Snapshot> {
+        // Counters before flows: a total may lag the flows by what came meanwhile, never the other way round.
+        let totals = self.totals()?;
+        let sockets = socket_view();
+        let moment = self.moment();
+        let taken_unix_ns = moment.unix_ns(moment.now_ns);
+        let take = |record| take(record, taken_unix_ns, sockets.as_ref());
+        let tables = self.read(&mut Records { moment, interfaces: InterfaceNames::read(self)?, take });
+        Ok(Snapshot { taken_unix_ns, flows: Vec::new(), totals, tables, sockets })
+    }
+
     /// Shows the record of every flow as it stands now to `visit`, one by one; the moment that they refer to, in
     /// nanoseconds since the Unix epoch. A flow that moves meanwhile is shown twice rather than never, and what is shown
     /// later is right.
     ///
     /// # Errors
     /// When the interfaces' names cannot be read.
-    pub fn for_each_flow(&self, mut visit: impl FnMut(FlowRecord)) -> anyhow::Result<u64> {
+    pub fn for_each_flow(&self, visit: impl FnMut(FlowRecord)) -> anyhow::Result<u64> {
         let moment = self.moment();
-        let records = Records { moment, interfaces: InterfaceNames::read(self)? };
-        read_table(&self.half_open_ipv4, &records, |_, _, record| visit(record));
-        read_table(&self.flows_ipv4, &records, |_, _, record| visit(record));
-        read_table(&self.half_open_ipv6, &records, |_, _, record| visit(record));
-        read_table(&self.flows_ipv6, &records, |_, _, record| visit(record));
+        let mut records = Records { moment, interfaces: InterfaceNames::read(self)?, take: visit };
+        let records = &mut records;
+        read_table(&self.half_open_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record));
+        read_table(&self.flows_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record));
+        read_table(&self.half_open_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record));
+        read_table(&self.flows_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record));
         Ok(moment.unix_ns(moment.now_ns))
     }
 
-    /// Shows every flow to `take`, once; how full the tables are.
-    fn read<V: View>(&self, view: &V, mut take: impl FnMut(V::Seen)) -> Vec<TableUsage> {
+    /// Shows every flow to a view, once; how full the tables are.
+    fn read<V: View>(&self, view: &mut V) -> Vec<TableUsage> {
         let mut reading = Reading { view, tables: Vec::new() };
         let (half_open, settled) = (&self.half_open_ipv4, &self.flows_ipv4);
-        reading.family((TableKind::HalfOpenIpv4, half_open), (TableKind::FlowsIpv4, settled), &mut take);
+        reading.family((TableKind::HalfOpenIpv4, half_open), (TableKind::FlowsIpv4, settled));
         let (half_open, settled) = (&self.half_open_ipv6, &self.flows_ipv6);
-        reading.family((TableKind::HalfOpenIpv6, half_open), (TableKind::FlowsIpv6, settled), &mut take);
+        reading.family((TableKind::HalfOpenIpv6, half_open), (TableKind::FlowsIpv6, settled));
         reading.tables.sort_by_key(|usage| usage.table.index());
         reading.tables
     }
@@ -142,117 +157,251 @@ impl PinnedMaps {
     }
 }
 
-/// What a reading makes of each flow.
+/// What a reading makes of each flow, and then of all of them.
 trait View {
     type Seen;
+    /// How much of a settled flow is looked at first.
+    const FIRST: Extent;
 
     /// The moment as of which flows are seen.
     fn moment(&self) -> Moment<'_>;
 
-    fn of<A>(&self, key: &FlowKey<A>, flow: &Flow) -> Self::Seen
+    /// What this much of a flow tells; `None` where a glance is not enough.
+    fn of<A>(&self, key: &FlowKey<A>, flow: &Flow, extent: Extent) -> Option<Self::Seen>
+    where
+        FlowKey<A>: Key;
+
+    fn take<A>(&mut self, key: &FlowKey<A>, seen: Self::Seen)
     where
         FlowKey<A>: Key;
 }
 
 /// All that is known of it.
-struct Records<'a> {
+struct Records<'a, T> {
     moment: Moment<'a>,
     interfaces: InterfaceNames,
+    take: T,
 }
 
-impl View for Records<'_> {
+impl<T: FnMut(FlowRecord)> View for Records<'_, T> {
     type Seen = FlowRecord;
-
-    fn moment(&self) -> Moment<'_> {
-        self.moment
-    }
-
-    fn of<A>(&self, key: &FlowKey<A>, flow: &Flow) -> FlowRecord
-    where
-        FlowKey<A>: Key,
-    {
-        FlowRecord::new(key, flow, self.moment, |index| self.interfaces.name(index))
-    }
-}
-
-/// What is counted of it.
-struct Standings<'a> {
-    moment: Moment<'a>,
-}
-
-impl View for Standings<'_> {
-    type Seen = Standing;
+    const FIRST: Extent = Extent::Whole;
 
     fn moment(&self) -> Moment<'_> {
         self.moment
     }
 
     #[inline]
-    fn of<A>(&self, key: &FlowKey<A>, flow: &Flow) -> Standing
+    fn of<A>(&self, key: &FlowKey<A>, flow: &Flow, _: Extent) -> Option<FlowRecord>
     where
         FlowKey<A>: Key,
     {
-        Standing::new(key, flow, self.moment)
+        Some(FlowRecord::new(key, flow, self.moment, |index| self.interfaces.name(index)))
+    }
+
+    #[inline]
+    fn take<A>(&mut self, _: &FlowKey<A>, seen: FlowRecord) {
+        (self.take)(seen);
+    }
+}
+
+/// How many of them stand where.
+struct Count<'a> {
+    moment: Moment<'a>,
+    now_unix_ns: u64,
+    sockets: Option<&'a SocketView>,
+    /// Flows by the states of originator and responder, and by which of the two is local: that is all there is to most.
+    alike: Alike,
+    /// What else is counted.
+    census: Census,
+}
+
+type Alike = [[[u64; Locality::COUNT]; State::COUNT]; State::COUNT];
+
+impl<'a> Count<'a> {
+    fn new(moment: Moment<'a>, sockets: Option<&'a SocketView>) -> Self {
+        let now_unix_ns = moment.unix_ns(moment.now_ns);
+        let alike = [[[0; Locality::COUNT]; State::COUNT]; State::COUNT];
+        Self { moment, now_unix_ns, sockets, alike, census: Census::default() }
+    }
+
+    fn alike(&mut self, word: Word) -> &mut u64 {
+        let [originator, responder] = [Role::Originator, Role::Responder].map(|role| word.state(role).index());
+        &mut self.alike[originator][responder][word.locality().index()]
+    }
+
+    fn census(mut self) -> Census {
+        for (&originator, &responder) in State::ALL.iter().flat_map(|one| State::ALL.iter().map(move |two| (one, two)))
+        {
+            for local in 0..4 {
+                let word = Word(local << Mark::Local as u32).with_outcome(Outcome::NotSeen);
+                let word = word.with_state(Role::Originator, originator).with_state(Role::Responder, responder);
+                let flows = *self.alike(word);
+                if flows > 0 {
+                    self.census.add_states(&Standing::with_word(word, &Flow::default(), self.moment), flows);
+                }
+            }
+        }
+        self.census
+    }
+}
+
+/// Where a flow stands.
+struct Seen {
+    /// Its word at this moment.
+    word: Word,
+    /// Where more than that may be counted, and on which side its originator is.
+    particular: Option<(Standing, Side)>,
+}
+
+impl View for Count<'_> {
+    type Seen = Seen;
+    const FIRST: Extent = Extent::Glance;
+
+    fn moment(&self) -> Moment<'_> {
+        self.moment
+    }
+
+    #[inline(always)]
+    fn of<A>(&self, _: &FlowKey<A>, flow: &Flow, extent: Extent) -> Option<Seen> {
+        let word = match extent {
+            Extent::Glance => Standing::word_at_a_glance(flow, self.moment)?,
+            Extent::Whole => flow.settled_at(self.moment.now_ns, self.moment.limits),
+        };
+        let is_particular = extent == Extent::Whole || Standing::is_particular(word);
+        let standing = || (Standing::with_word(word, flow, self.moment), word.side_of(Role::Originator));
+        Some(Seen { word, particular: is_particular.then(standing) })
+    }
+
+    #[inline(always)]
+    fn take<A>(&mut self, key: &FlowKey<A>, seen: Seen)
+    where
+        FlowKey<A>: Key,
+    {
+        *self.alike(seen.word) += 1;
+        if let Some((standing, originator)) = seen.particular {
+            self.census.add_particulars(&standing, || Ends::of(key, originator), self.now_unix_ns, self.sockets);
+        }
     }
 }
 
 type Named<'a, A> = (TableKind, &'a MappedTable<A>);
 
 struct Reading<'a, V> {
-    view: &'a V,
+    view: &'a mut V,
     tables: Vec<TableUsage>,
 }
 
 impl<V: View> Reading<'_, V> {
     /// Both tables of one address family.
-    fn family<A>(&mut self, half_open: Named<'_, A>, settled: Named<'_, A>, take: &mut impl FnMut(V::Seen))
+    fn family<A>(&mut self, half_open: Named<'_, A>, settled: Named<'_, A>)
     where
         FlowKey<A>: Key + Copy + Eq + Hash,
     {
         let mut candidates: Vec<(FlowKey<A>, V::Seen)> = Vec::new();
-        // Those that were about to move, however long ago they were seen.
-        let mut leaving = HashSet::<FlowKey<A>, RandomState>::default();
-        self.table(half_open, |key, flow, seen| {
-            if Word(flow.word.0.get()).is_settled() {
-                leaving.insert(*key);
-            }
+        let mut sought = Sought::default();
+        // How old these are takes all of them.
+        self.table(half_open, Extent::Whole, |_, key, flow, seen| {
+            sought.note(key, flow.word.load());
             candidates.push((*key, seen));
         });
-        // Settled flows that may have been half open when those were read. Most are older than this reading, and cost
-        // nothing.
+        // Settled flows that may have been half open when those were read. Most have not changed since long before, and
+        // cost nothing.
         let mut moved = HashSet::<FlowKey<A>, RandomState>::default();
         let recently_ns = self.view.moment().now_ns.saturating_sub(TICKS_NS);
-        self.table(settled, |key, flow, seen| {
-            if flow.last_seen_ns() >= recently_ns && !candidates.is_empty() || leaving.contains(key) {
+        self.table(settled, V::FIRST, |view, key, flow, seen| {
+            let has_changed = flow.times.changed_ns.get() >= recently_ns && !candidates.is_empty();
+            if has_changed || sought.has(key, flow.word.load()) {
                 moved.insert(*key);
             }
-            take(seen);
+            view.take(key, seen);
         });
-        candidates.into_iter().filter(|(key, _)| !moved.contains(key)).for_each(|(_, seen)| take(seen));
+        candidates
+            .into_iter()
+            .filter(|(key, _)| !moved.contains(key))
+            .for_each(|(key, seen)| self.view.take(&key, seen));
     }
 
-    fn table<A>(&mut self, (table, map): Named<'_, A>, take: impl FnMut(&FlowKey<A>, &Flow, V::Seen))
-    where
+    fn table<A>(
+        &mut self,
+        (table, map): Named<'_, A>,
+        first: Extent,
+        take: impl FnMut(&mut V, &FlowKey<A>, &Flow, V::Seen),
+    ) where
         FlowKey<A>: Key,
     {
-        let entries = read_table(map, self.view, take);
+        let entries = read_table(map, first, self.view, take);
         self.tables.push(TableUsage { table, entries, capacity: map.capacity() });
     }
 }
 
 /// Shows the flows of a table to `take`; how many entries it has, those included that are about to leave.
-fn read_table<A, V: View>(table: &MappedTable<A>, view: &V, mut take: impl FnMut(&FlowKey<A>, &Flow, V::Seen)) -> u64
+fn read_table<A, V: View>(
+    table: &MappedTable<A>,
+    first: Extent,
+    view: &mut V,
+    mut take: impl FnMut(&mut V, &FlowKey<A>, &Flow, V::Seen),
+) -> u64
 where
     FlowKey<A>: Key,
 {
     let mut entries = 0;
-    table.for_each(|key, flow| {
-        entries += 1;
-        if !Word(flow.word.0.get()).has(Mark::Retired) {
-            take(key, flow, view.of(key, flow));
+    let mut visit = |key: &FlowKey<A>, flow: &Flow, extent| {
+        if !flow.word.load().has(Mark::Retired) {
+            let Some(seen) = view.of(key, flow, extent) else { return Enough::No };
+            take(view, key, flow, seen);
         }
-    });
+        entries += 1;
+        Enough::Yes
+    };
+    match first {
+        Extent::Glance => table.for_each_at_a_glance(visit),
+        Extent::Whole => table.for_each(|key, flow| {
+            visit(key, flow, Extent::Whole);
+        }),
+    }
     entries
+}
+
+/// Half-open flows that may settle without a change of state, which would say when.
+struct Sought<A> {
+    /// Those that were about to move, however long ago, and those whose ends have closed before the handshake's end.
+    any: HashSet<FlowKey<A>, RandomState>,
+    /// Those picked up, which settle as soon as both directions are confirmed.
+    picked_up: HashSet<FlowKey<A>, RandomState>,
+}
+
+impl<A> Default for Sought<A> {
+    fn default() -> Self {
+        Self { any: HashSet::default(), picked_up: HashSet::default() }
+    }
+}
+
+impl<A> Sought<A>
+where
+    FlowKey<A>: Copy + Eq + Hash,
+{
+    fn note(&mut self, key: &FlowKey<A>, word: Word) {
+        use State::{Listen, SynReceived, SynSent, Unknown};
+        let opens = |role| matches!(word.state(role), Unknown | Listen | SynSent | SynReceived);
+        let is_any = match word.outcome() {
+            _ if word.is_settled() => true,
+            Outcome::InProgress => !opens(Role::Originator) && !opens(Role::Responder),
+            _ => false,
+        };
+        if is_any {
+            self.any.insert(*key);
+        } else if word.outcome() == Outcome::NotSeen {
+            self.picked_up.insert(*key);
+        }
+    }
+
+    /// Whether it is one of them that has become a settled flow with this word.
+    #[inline(always)]
+    fn has(&self, key: &FlowKey<A>, word: Word) -> bool {
+        let among = |keys: &HashSet<FlowKey<A>, RandomState>| !keys.is_empty() && keys.contains(key);
+        among(&self.any) || word.outcome() == Outcome::NotSeen && among(&self.picked_up)
+    }
 }
 
 /// Names of interfaces by index, as the agent has noted them.
@@ -281,7 +430,160 @@ fn name_of(name: &InterfaceName) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
+    use tcp_observer_common::{
+        flow::{FlowKey4, Ipv4},
+        limits::Limits,
+        seq::SeqNum,
+    };
+
     use super::*;
+    use crate::snapshot::fixture;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+    const NOW_NS: u64 = 1_000_000 * SECOND_NS;
+    const LIMITS: Limits = Limits::DEFAULT;
+
+    fn moment() -> Moment<'static> {
+        Moment { now_ns: NOW_NS, unix_offset_ns: 7, limits: &LIMITS, knows_local: true }
+    }
+
+    /// Numbers that look like chance, the same each time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % bound
+        }
+
+        fn one_of<T: Copy>(&mut self, values: &[T]) -> T {
+            values[self.below(values.len() as u64) as usize]
+        }
+
+        /// A flow as the kernel leaves one: it was seen when it changed, or later, as far as the coarse clock tells.
+        fn flow(&mut self, outcomes: &[Outcome]) -> Flow {
+            let flow = Flow::default();
+            let word =
+                Word(self.below(0x800) << Mark::OriginatorIsHigh as u32 | self.below(64) << Mark::FinSent as u32)
+                    .with_outcome(self.one_of(outcomes))
+                    .with_state(Role::Originator, self.one_of(State::ALL))
+                    .with_state(Role::Responder, self.one_of(State::ALL))
+                    .without(Mark::Retired);
+            flow.word.0.set(word.0);
+            let limits = [
+                1,
+                5 * SECOND_NS,
+                LIMITS.closing_ns,
+                LIMITS.local_time_wait_ns,
+                1_200 * SECOND_NS,
+                LIMITS.established_ns,
+            ];
+            let ago_ns = self.one_of(&limits) * self.one_of(&[0, 1, 2]) + self.below(SECOND_NS);
+            let changed_ns = NOW_NS - ago_ns;
+            flow.times.changed_ns.set(changed_ns);
+            flow.times.first_ns.set(changed_ns - self.below(100 * SECOND_NS));
+            let seen_ns = changed_ns - self.below(10_000_000).min(ago_ns) + self.one_of(&[0, ago_ns]);
+            let (late, early) = if self.below(2) == 0 { (&flow.low, &flow.high) } else { (&flow.high, &flow.low) };
+            late.last_seen_ns.set(seen_ns);
+            early.last_seen_ns.set(seen_ns - self.below(10 * SECOND_NS));
+            for half in [&flow.low, &flow.high] {
+                half.isn.set(SeqNum(self.below(1 << 31) as u32));
+                half.packets.set(1 + self.below(1000));
+                half.unanswered.set(self.one_of(&[0, 0, 0, 0, 3]));
+            }
+            flow
+        }
+    }
+
+    /// Flows of few services, so that many are alike.
+    fn key(number: u32) -> FlowKey4 {
+        FlowKey4 {
+            low_addr: [0x0a00_0001_u32.to_be()],
+            high_addr: [(0x0a00_0100 + number % 3).to_be()],
+            low_port: 1_000 + number as u16,
+            high_port: 443,
+        }
+    }
+
+    /// Both tables of one family with so many flows in each.
+    fn tables(numbers: &mut Numbers, flows: u32) -> [MappedTable<Ipv4>; 2] {
+        let outcomes: [&[Outcome]; 2] = [&[Outcome::InProgress, Outcome::NotSeen, Outcome::Refused], Outcome::ALL];
+        let mut number = 0;
+        outcomes.map(|outcomes| {
+            let table = MappedTable::of_memory(flows as usize / 4);
+            for place in 0..flows as usize {
+                table.put(place / 4, 1 + place as u32 % 4 * 3, &key(number), numbers.flow(outcomes));
+                number += 1;
+            }
+            table
+        })
+    }
+
+    #[test]
+    fn flows_counted_where_they_lie_are_as_many_as_their_records() {
+        let sockets = fixture::sockets(&["0.0.0.0:443"]);
+        for seed in 0..20 {
+            let [half_open, settled] = tables(&mut Numbers(seed), 1_000);
+            let named = || ((TableKind::HalfOpenIpv4, &half_open), (TableKind::FlowsIpv4, &settled));
+            let mut flows = Vec::new();
+            let mut records =
+                Records { moment: moment(), interfaces: InterfaceNames(Vec::new()), take: |flow| flows.push(flow) };
+            let mut reading = Reading { view: &mut records, tables: Vec::new() };
+            reading.family(named().0, named().1);
+            assert!(reading.tables.iter().all(|usage| usage.entries == 1_000));
+            let mut count = Count::new(moment(), Some(&sockets));
+            let mut reading = Reading { view: &mut count, tables: Vec::new() };
+            reading.family(named().0, named().1);
+            assert!(reading.tables.iter().all(|usage| usage.entries == 1_000));
+            let taken_unix_ns = moment().unix_ns(NOW_NS);
+            let snapshot = Snapshot { flows, taken_unix_ns, sockets: Some(sockets.clone()), ..fixture::empty() };
+            let census = count.census();
+            assert_eq!(census, Census::of(&snapshot));
+            assert_eq!(census.flows, 2_000);
+            assert!(census.close_wait.iter().chain(&census.unanswered_keepalives).all(|&flows| flows > 0));
+            assert!(!census.ports_in_use().is_empty() && !census.unanswered_by_listener.is_empty());
+        }
+    }
+
+    /// What a reading in this moment shows where a half-open flow with the first word has become a settled one with the
+    /// second.
+    fn shown(before: Word, after: Word, changed_ns: u64) -> u64 {
+        let tables = [before, after].map(|word| {
+            let table = MappedTable::of_memory(1);
+            let flow = Flow::default();
+            flow.word.0.set(word.0);
+            flow.times.changed_ns.set(changed_ns);
+            flow.low.last_seen_ns.set(changed_ns);
+            table.put(0, 1, &key(0), flow);
+            table
+        });
+        let mut count = Count::new(moment(), None);
+        Reading { view: &mut count, tables: Vec::new() }
+            .family((TableKind::HalfOpenIpv4, &tables[0]), (TableKind::FlowsIpv4, &tables[1]));
+        count.census().flows
+    }
+
+    #[test]
+    fn a_flow_that_moves_between_two_looks_is_counted_once() {
+        let states = |originator, responder| {
+            Word::fresh(1).with_state(Role::Originator, originator).with_state(Role::Responder, responder)
+        };
+        let opening = states(State::SynSent, State::SynReceived);
+        let open = states(State::Established, State::Established);
+        let completed = open.with_outcome(Outcome::Completed);
+        assert_eq!(shown(opening, completed, NOW_NS - 1), 1);
+        // It was about to move, and was kept from it for long.
+        assert_eq!(shown(completed, completed, NOW_NS - SECOND_NS), 1);
+        // Both ends have closed before the handshake was over: its end changes no state.
+        let closing = states(State::FinWait1, State::FinWait1);
+        assert_eq!(shown(closing, closing.with_outcome(Outcome::Completed), NOW_NS - SECOND_NS), 1);
+        // The second direction was confirmed just now, which changes none either.
+        let picked_up = open.with_outcome(Outcome::NotSeen);
+        let confirmed = picked_up.with_of(Mark::Confirmed, Role::Originator).with_of(Mark::Confirmed, Role::Responder);
+        assert_eq!(shown(picked_up, confirmed, NOW_NS - SECOND_NS), 1);
+        // A new attempt of an old flow's tuple is another flow.
+        assert_eq!(shown(opening, completed, NOW_NS - SECOND_NS), 2);
+    }
 
     #[test]
     fn a_name_ends_before_its_zeros_or_with_its_last_byte() {

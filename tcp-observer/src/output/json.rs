@@ -7,30 +7,80 @@
 use std::{
     fmt::{self, Display},
     io::{self, Write},
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
+    net::IpAddr,
+    sync::{Arc, mpsc},
+    thread,
 };
 
 use serde::{Serialize, Serializer, ser};
 use serde_json::value::RawValue;
 use tcp_observer_common::conn::Role;
 
-use crate::snapshot::{Close, Endpoint, FlowRecord, Handshake, Notes};
+use crate::{
+    prefetch,
+    snapshot::{Close, Endpoint, FlowRecord, Handshake, History, Notes},
+};
+
+/// How many flows are made into text at a time.
+const TOGETHER: usize = 256;
+/// So many are worth a second thread.
+const MANY: usize = 50_000;
 
 /// Writes the flows, one line each.
 ///
 /// # Errors
 /// When `out` takes no more.
-pub fn write<'a>(flows: impl IntoIterator<Item = &'a FlowRecord>, out: &mut impl Write) -> io::Result<()> {
-    let mut line = Vec::with_capacity(2048);
-    for flow in flows {
-        line.clear();
-        flow.write(&mut line);
-        line.push(b'\n');
-        out.write_all(&line)?;
+pub fn write(flows: &[&FlowRecord], out: &mut impl Write) -> io::Result<()> {
+    if flows.len() < MANY || thread::available_parallelism().is_ok_and(|threads| threads.get() < 2) {
+        let mut text = Vec::new();
+        return flows.chunks(TOGETHER).try_for_each(|flows| out.write_all(lines(flows, &mut text)));
     }
-    Ok(())
+    // Every other part is made by another thread, which is ahead by a few.
+    let parts = || flows.chunks(TOGETHER);
+    let (made, others) = mpsc::sync_channel::<Vec<u8>>(16);
+    let (used, spare) = mpsc::channel::<Vec<u8>>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for flows in parts().skip(1).step_by(2) {
+                let mut text = spare.try_recv().unwrap_or_default();
+                lines(flows, &mut text);
+                // Nobody takes it any more: the output has come to an end.
+                if made.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut text = Vec::new();
+        for flows in parts().step_by(2) {
+            out.write_all(lines(flows, &mut text))?;
+            if let Ok(text) = others.recv() {
+                out.write_all(&text)?;
+                // Likewise, after the last one.
+                let _ = used.send(text);
+            }
+        }
+        // Before the scope waits for the thread, which may wait for room.
+        drop(others);
+        Ok(())
+    })
 }
+
+/// The lines of these flows, in place of what was there.
+fn lines<'a>(flows: &[&FlowRecord], text: &'a mut Vec<u8>) -> &'a [u8] {
+    text.clear();
+    for (index, flow) in flows.iter().enumerate() {
+        // They lie where they came, and are shown in another order.
+        if let Some(soon) = flows.get(index + AHEAD) {
+            prefetch::value(*soon);
+        }
+        flow.write(text);
+        text.push(b'\n');
+    }
+    text
+}
+
+/// How many flows before its turn one is asked for.
+const AHEAD: usize = 2;
 
 /// A flow's object within what a serializer writes.
 pub(super) struct Record<'a>(pub &'a FlowRecord);
@@ -87,7 +137,7 @@ impl Value for FlowRecord {
             "half_close_seconds": self.half_close_ns.map(Seconds),
             "ecn": self.ecn(),
             "conn_state": self.conn_state().label(),
-            "history": Quoted(self.history),
+            "history": self.history,
             "completeness": self.completeness,
             "notes": self.notes,
             "vlan": self.vlan,
@@ -102,7 +152,7 @@ impl Value for End<'_> {
         let &Self(end, role) = self;
         out.push(b'{');
         fields! { out, "",
-            "addr": Quoted(end.addr),
+            "addr": end.addr,
             "port": end.port,
             "state": end.state.map(|state| state.label()),
             "local": end.local,
@@ -217,13 +267,37 @@ fn list(values: impl Iterator<Item = impl Value>, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// What displays itself without anything that would need an escape, as a string.
-struct Quoted<T>(T);
-
-impl<T: Display> Value for Quoted<T> {
+impl Value for IpAddr {
     fn write(&self, out: &mut Vec<u8>) {
-        // A vector takes all there is.
-        let _ = write!(out, "\"{}\"", self.0);
+        out.push(b'"');
+        match self {
+            IpAddr::V4(addr) => {
+                for (index, byte) in addr.octets().iter().enumerate() {
+                    if index > 0 {
+                        out.push(b'.');
+                    }
+                    byte.write(out);
+                }
+            }
+            // A vector takes all there is.
+            IpAddr::V6(addr) => _ = write!(out, "{addr}"),
+        }
+        out.push(b'"');
+    }
+}
+
+/// As it displays itself.
+impl Value for History {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(b'"');
+        for (role, letter) in self.letters() {
+            let from = out.len();
+            out.extend_from_slice(letter.label().as_bytes());
+            if role == Role::Originator {
+                out[from..].make_ascii_uppercase();
+            }
+        }
+        out.push(b'"');
     }
 }
 
@@ -239,7 +313,9 @@ impl Value for Escaped<'_> {
 
 impl Value for Timestamp {
     fn write(&self, out: &mut Vec<u8>) {
-        Quoted(self).write(out);
+        out.push(b'"');
+        out.extend_from_slice(&self.text());
+        out.push(b'"');
     }
 }
 
@@ -253,9 +329,52 @@ impl Value for Seconds {
 /// (<https://www.rfc-editor.org/rfc/rfc3339#section-5.6>).
 pub(super) struct Timestamp(pub u64);
 
+impl Timestamp {
+    fn text(&self) -> [u8; Self::LENGTH] {
+        let (seconds, ns) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
+        let (days, second) = (seconds / 86_400, seconds % 86_400);
+        let (year, month, day) = date(days);
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        for (end, mut number) in [
+            (4, year),
+            (7, month),
+            (10, day),
+            (13, second / 3_600),
+            (16, second / 60 % 60),
+            (19, second % 60),
+            (29, ns),
+        ] {
+            let mut at = end;
+            while number > 0 {
+                at -= 1;
+                text[at] = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        text
+    }
+
+    const LENGTH: usize = 30;
+}
+
+/// The date so many days after 1970-01-01. Years are counted from March, so that the leap day is the last one, and in eras
+/// of 400 of them, which are all alike (<https://howardhinnant.github.io/date_algorithms.html#civil_from_days>).
+fn date(days: u64) -> (u64, u64, u64) {
+    const ERA: u64 = 146_097;
+    // 0000-03-01 was this long before.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / ERA, days % ERA);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
 impl Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(self.0)).fmt(f)
+        f.write_str(str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
@@ -320,6 +439,8 @@ impl Serialize for Seconds {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use tcp_observer_common::{
         conn::{How, Initiator, Locality, Note, Outcome, Phase, State},
         counters::Unreachable,
@@ -330,7 +451,7 @@ mod tests {
 
     fn line(flow: &FlowRecord) -> String {
         let mut out = Vec::new();
-        write([flow], &mut out).unwrap();
+        write(&[flow], &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -350,6 +471,67 @@ mod tests {
         ] {
             assert_eq!(Seconds(ns).to_string(), text);
             assert_eq!(serde_json::to_string(&Seconds(ns)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_timestamp_is_what_another_library_says() {
+        let moments = (0..2_000).map(|day| day * 8_640_000_123_456_789).chain([
+            0,
+            1,
+            999_999_999,
+            // Both ends of the leap days of 2000 and 2024, of 2100, which has none, and the last moment of all.
+            951_782_399_999_999_999,
+            951_868_800_000_000_000,
+            1_709_164_800_000_000_000,
+            4_107_542_399_000_000_000,
+            4_107_542_400_000_000_000,
+            u64::MAX,
+        ]);
+        for ns in moments {
+            let expected = humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(ns)).to_string();
+            assert_eq!(Timestamp(ns).to_string(), expected);
+        }
+        assert_eq!(Timestamp(951_782_400_000_000_000).to_string(), "2000-02-29T00:00:00.000000000Z");
+    }
+
+    /// More than one thread takes, and not a whole number of parts.
+    fn many() -> Vec<FlowRecord> {
+        let flow = |number: usize| FlowRecord {
+            last_seen_unix_ns: number as u64,
+            ..fixture::flow("192.0.2.1:40000", "[2001:db8::2]:443", None)
+        };
+        (0..MANY + 77).map(flow).collect()
+    }
+
+    #[test]
+    fn many_flows_are_written_in_their_order() {
+        let flows = many();
+        let mut out = Vec::new();
+        write(&flows.iter().collect::<Vec<_>>(), &mut out).unwrap();
+        let lines: Vec<_> = out.split_inclusive(|&byte| byte == b'\n').collect();
+        assert_eq!(lines.len(), flows.len());
+        for (written, flow) in lines.into_iter().zip(&flows) {
+            assert_eq!(std::str::from_utf8(written).unwrap(), line(flow));
+        }
+    }
+
+    #[test]
+    fn an_output_that_takes_no_more_ends_the_writing() {
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let flows = many();
+        let flows: Vec<_> = flows.iter().collect();
+        for takes in 0..4 {
+            assert_eq!(write(&flows, &mut Full(takes)).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         }
     }
 

@@ -47,7 +47,7 @@ pub fn write_flows(
     match format {
         Format::Table => table::write(flows, now_unix_ns, table(false), out),
         Format::Wide => table::write(flows, now_unix_ns, table(true), out),
-        Format::Json => json::write(flows.iter().copied(), out),
+        Format::Json => json::write(flows, out),
         Format::Csv => csv::write(flows.iter().copied(), out),
     }
 }

@@ -25,7 +25,7 @@ impl<W: Write> Stream<W> {
     /// When the output takes no more.
     pub fn add(&mut self, flow: &FlowRecord) -> io::Result<()> {
         match self {
-            Self::Json(out) => json::write([flow], out),
+            Self::Json(out) => json::write(&[flow], out),
             Self::Csv(lines) => lines.add(flow),
         }
     }

@@ -3,14 +3,14 @@
 //! Whose states count: the local endpoint's where this host is one of the two; both where it is both (loopback, as
 //! `ss` shows both sockets), where it is neither (forwarded), and where nobody said which addresses are local.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 use tcp_observer_common::conn::{Locality, Phase, State};
 
 use super::{
-    HalfOpen, Snapshot, SocketView,
+    FlowRecord, HalfOpen, Snapshot, SocketView,
     ephemeral::{PortsCounted, PortsInUse},
-    standing::{End, Standing},
+    standing::{End, Ends, Standing},
 };
 
 /// Ages of a half-open flow: an exclusive upper bound in seconds, and the word for it. The bounds are the moments at
@@ -62,25 +62,48 @@ impl Census {
     pub fn of(snapshot: &Snapshot) -> Self {
         let mut census = Self::default();
         for flow in &snapshot.flows {
-            census.add(&flow.into(), snapshot.taken_unix_ns, snapshot.sockets.as_ref());
+            census.add_record(flow, snapshot.taken_unix_ns, snapshot.sockets.as_ref());
         }
         census
     }
 
     /// Counts a flow as it stands at this moment; `sockets` say who listens, where that is known.
-    pub fn add(&mut self, flow: &Standing, now_unix_ns: u64, sockets: Option<&SocketView>) {
+    pub fn add_record(&mut self, flow: &FlowRecord, now_unix_ns: u64, sockets: Option<&SocketView>) {
+        self.add(&flow.into(), || flow.into(), now_unix_ns, sockets);
+    }
+
+    /// The same of a flow whose ends are only asked for where they matter.
+    pub fn add(&mut self, flow: &Standing, ends: impl Fn() -> Ends, now_unix_ns: u64, sockets: Option<&SocketView>) {
+        self.add_states(flow, 1);
+        self.add_particulars(flow, ends, now_unix_ns, sockets);
+    }
+
+    /// Counts so many flows by their states alone, which are those of this one.
+    pub fn add_states(&mut self, flow: &Standing, flows: u64) {
         let role = role_index(flow.role);
-        self.flows += 1;
+        self.flows += flows;
         for endpoint in flow.counted_ends() {
-            self.states[role][endpoint.state.unwrap_or(State::Unknown).index()] += 1;
+            self.states[role][endpoint.state.unwrap_or(State::Unknown).index()] += flows;
         }
         for endpoint in [&flow.originator, &flow.responder] {
             if endpoint.state == Some(State::TimeWait) {
                 match endpoint.local {
-                    Some(true) => self.local_time_wait += 1,
-                    Some(false) | None => self.remote_time_wait += 1,
+                    Some(true) => self.local_time_wait += flows,
+                    Some(false) | None => self.remote_time_wait += flows,
                 }
             }
+        }
+    }
+
+    /// Counts what else is counted of a flow.
+    pub fn add_particulars(
+        &mut self,
+        flow: &Standing,
+        ends: impl Fn() -> Ends,
+        now_unix_ns: u64,
+        sockets: Option<&SocketView>,
+    ) {
+        for endpoint in [&flow.originator, &flow.responder] {
             if endpoint.state == Some(State::CloseWait) && endpoint.local == Some(true) {
                 let age_ns = now_unix_ns.saturating_sub(flow.changed_unix_ns);
                 self.close_wait[age_index(&CLOSE_WAIT_AGES, age_ns)] += 1;
@@ -94,18 +117,19 @@ impl Census {
             self.unanswered_keepalives[0] += u64::from(unanswered(true));
             self.unanswered_keepalives[1] += u64::from(unanswered(false));
         }
-        if let Some(kind) = flow.half_open {
-            let age_ns = now_unix_ns.saturating_sub(flow.first_seen_unix_ns);
-            self.half_open[kind as usize][role][age_index(&AGES, age_ns)] += 1;
+        if let Some((kind, since_unix_ns)) = flow.half_open {
+            let age_ns = now_unix_ns.saturating_sub(since_unix_ns);
+            self.half_open[kind as usize][role_index(flow.role)][age_index(&AGES, age_ns)] += 1;
             let is_old = kind == HalfOpen::UnansweredSyn && age_ns > SUSPICIOUS_NS;
-            let at = &flow.responder;
-            if let (true, Some(true), Some(sockets)) = (is_old, at.local, sockets)
-                && sockets.listening.takes(SocketAddr::new(at.addr, at.port))
+            if let (true, Some(true), Some(sockets)) = (is_old, flow.responder.local, sockets)
+                && sockets.listening.takes(ends().responder)
             {
-                *self.unanswered_by_listener.entry(at.port).or_default() += 1;
+                *self.unanswered_by_listener.entry(ends().responder.port()).or_default() += 1;
             }
         }
-        self.ports.add(flow);
+        if flow.holds_port() {
+            self.ports.add(&ends());
+        }
     }
 
     /// The remote services towards which most local ports are in use, the first one first.

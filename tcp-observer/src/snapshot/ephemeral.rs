@@ -10,9 +10,8 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use tcp_observer_common::conn::State;
 
-use super::Standing;
+use super::standing::Ends;
 
 /// The local ports in use from one local address towards one remote service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +21,13 @@ pub struct PortsInUse {
     pub ports: u64,
 }
 
-/// Counts flows that a local originator holds a port for. TIME-WAIT holds one, too.
+/// Counts flows that a local originator holds a port for ([`Standing::holds_port`](super::Standing::holds_port)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PortsCounted(HashMap<(IpAddr, SocketAddr), u64, RandomState>);
 
 impl PortsCounted {
-    pub fn add(&mut self, flow: &Standing) {
-        let (from, to) = (&flow.originator, &flow.responder);
-        if from.local == Some(true) && from.state != Some(State::Closed) {
-            *self.0.entry((from.addr, SocketAddr::new(to.addr, to.port))).or_default() += 1;
-        }
+    pub fn add(&mut self, ends: &Ends) {
+        *self.0.entry((ends.originator.ip(), ends.responder)).or_default() += 1;
     }
 
     /// The most used, at most so many.
@@ -50,10 +46,10 @@ impl PortsCounted {
 
 #[cfg(test)]
 mod tests {
-    use tcp_observer_common::conn::Locality;
+    use tcp_observer_common::conn::{Locality, State};
 
     use super::*;
-    use crate::snapshot::fixture;
+    use crate::snapshot::{Standing, fixture};
 
     #[test]
     fn a_port_is_in_use_towards_one_service_from_one_address_until_its_socket_is_gone() {
@@ -61,7 +57,9 @@ mod tests {
         let mut add = |from: &str, to: &str, role, state| {
             let mut flow = fixture::flow(from, to, Some(role));
             flow.originator.state = Some(state);
-            counted.add(&Standing::from(&flow));
+            if Standing::from(&flow).holds_port() {
+                counted.add(&Ends::from(&flow));
+            }
         };
         for port in 40000..40005 {
             add(&format!("192.0.2.1:{port}"), "198.51.100.1:443", Locality::Client, State::TimeWait);

@@ -23,7 +23,7 @@ use census::Census;
 pub use ephemeral::PortsInUse;
 pub use record::{Close, Endpoint, FlowRecord, HalfOpen, Handshake, Key, Moment};
 pub use sockets::SocketView;
-pub use standing::Standing;
+pub use standing::{Ends, Standing, TICKS_NS};
 pub use story::{History, Notes, notable};
 pub use zeek::ConnState;
 

@@ -1,21 +1,24 @@
 //! Where one flow stands: as much of it as is counted, and nothing that would have to be kept.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use tcp_observer_common::{
-    conn::{Flow, Locality, Mark, Phase, Role, State},
-    flow::FlowKey,
+    conn::{Flow, Locality, Mark, Outcome, Phase, Role, State, Word},
+    flow::Side,
 };
 
 use super::{Endpoint, FlowRecord, HalfOpen, Key, Moment, record::counted};
+
+/// More than two ticks of the coarse clock at its slowest (HZ=100), by which it lags the precise one.
+pub const TICKS_NS: u64 = 25_000_000;
 
 /// A flow's place among the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub role: Option<Locality>,
     pub phase: Phase,
-    pub half_open: Option<HalfOpen>,
-    pub first_seen_unix_ns: u64,
+    /// Which way it is half open, if it is, and since when: its first segment, in nanoseconds since the Unix epoch.
+    pub half_open: Option<(HalfOpen, u64)>,
     pub changed_unix_ns: u64,
     pub originator: End,
     pub responder: End,
@@ -24,27 +27,66 @@ pub struct Standing {
 /// One of its two ends, as in [`Endpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    pub addr: IpAddr,
-    pub port: u16,
     pub state: Option<State>,
     pub local: Option<bool>,
     pub unanswered_keepalives: u8,
 }
 
+/// Where its two ends are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    pub originator: SocketAddr,
+    pub responder: SocketAddr,
+}
+
+impl Ends {
+    /// Those of a key, whose originator is on this side.
+    pub fn of(key: &impl Key, originator: Side) -> Self {
+        Self { originator: key.endpoint(originator).into(), responder: key.endpoint(originator.opposite()).into() }
+    }
+}
+
+impl From<&FlowRecord> for Ends {
+    fn from(FlowRecord { originator, responder, .. }: &FlowRecord) -> Self {
+        let at = |end: &Endpoint| SocketAddr::new(end.addr, end.port);
+        Self { originator: at(originator), responder: at(responder) }
+    }
+}
+
 impl Standing {
     /// What [`FlowRecord::new`] would say of the flow.
-    #[inline]
-    pub fn new<A>(key: &FlowKey<A>, flow: &Flow, moment: Moment<'_>) -> Self
-    where
-        FlowKey<A>: Key,
-    {
-        let word = flow.settled_at(moment.now_ns, moment.limits);
+    pub fn new(flow: &Flow, moment: Moment<'_>) -> Self {
+        Self::with_word(flow.settled_at(moment.now_ns, moment.limits), flow, moment)
+    }
+
+    /// The word that a flow has at this moment by a copy that lacks what each segment writes, above all when it was last
+    /// seen; `None` where that is needed to tell where it stands.
+    #[inline(always)]
+    pub fn word_at_a_glance(flow: &Flow, moment: Moment<'_>) -> Option<Word> {
+        let word = flow.word.load();
+        // The first segment's time says how old an attempt is, the last ones' whether a probe was answered.
+        if word.outcome() == Outcome::InProgress || flow.low.unanswered.get() | flow.high.unanswered.get() != 0 {
+            return None;
+        }
+        // It was seen when it last changed, or later: nearly always that is late enough.
+        flow.low.last_seen_ns.set(flow.times.changed_ns.get().saturating_sub(TICKS_NS));
+        let settled = flow.settled_at(moment.now_ns, moment.limits);
+        (settled == word || word.phase() == Phase::TimeWait).then_some(settled)
+    }
+
+    /// Whether more is counted of a flow with this word than its states, a half-open one and unanswered probes aside.
+    #[inline(always)]
+    pub fn is_particular(word: Word) -> bool {
+        let is = |role, state| word.has_of(Mark::Local, role) && word.state(role) == state;
+        let holds_port = word.has_of(Mark::Local, Role::Originator) && !is(Role::Originator, State::Closed);
+        holds_port || is(Role::Originator, State::CloseWait) || is(Role::Responder, State::CloseWait)
+    }
+
+    /// The same of a flow whose word at this moment is known.
+    pub fn with_word(word: Word, flow: &Flow, moment: Moment<'_>) -> Self {
         let end = |role| {
             let side = word.side_of(role);
-            let (addr, port) = key.endpoint(side);
             End {
-                addr,
-                port,
                 state: Some(word.state(role)).filter(|&state| state != State::Unknown),
                 local: moment.knows_local.then(|| word.has_of(Mark::Local, role)),
                 unanswered_keepalives: flow.half(side).unanswered_keepalives(flow.half(side.opposite())),
@@ -54,12 +96,17 @@ impl Standing {
         Self {
             role: moment.knows_local.then(|| word.locality()),
             phase: word.phase(),
-            half_open: HalfOpen::of(word.outcome(), word.has_of(Mark::IsnSeen, Role::Responder), responder.state),
-            first_seen_unix_ns: moment.unix_ns(flow.times.first_ns.get()),
+            half_open: HalfOpen::of(word.outcome(), word.has_of(Mark::IsnSeen, Role::Responder), responder.state)
+                .map(|kind| (kind, moment.unix_ns(flow.times.first_ns.get()))),
             changed_unix_ns: moment.unix_ns(flow.times.changed_ns.get()),
             originator,
             responder,
         }
+    }
+
+    /// Whether a local originator holds a port for it. TIME-WAIT holds one, too.
+    pub fn holds_port(&self) -> bool {
+        self.originator.local == Some(true) && self.originator.state != Some(State::Closed)
     }
 
     /// The ends whose states stand for this flow where states are counted.
@@ -73,8 +120,7 @@ impl From<&FlowRecord> for Standing {
         Self {
             role: flow.role,
             phase: flow.phase,
-            half_open: flow.half_open(),
-            first_seen_unix_ns: flow.first_seen_unix_ns,
+            half_open: flow.half_open().map(|kind| (kind, flow.first_seen_unix_ns)),
             changed_unix_ns: flow.changed_unix_ns,
             originator: (&flow.originator).into(),
             responder: (&flow.responder).into(),
@@ -84,18 +130,14 @@ impl From<&FlowRecord> for Standing {
 
 impl From<&Endpoint> for End {
     fn from(endpoint: &Endpoint) -> Self {
-        let &Endpoint { addr, port, state, local, unanswered_keepalives, .. } = endpoint;
-        Self { addr, port, state, local, unanswered_keepalives }
+        let &Endpoint { state, local, unanswered_keepalives, .. } = endpoint;
+        Self { state, local, unanswered_keepalives }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tcp_observer_common::{
-        conn::{Outcome, Word},
-        flow::FlowKey6,
-        limits::Limits,
-    };
+    use tcp_observer_common::{flow::FlowKey6, limits::Limits};
 
     use super::*;
 
@@ -127,7 +169,7 @@ mod tests {
                 flow.word.0.set(word.0);
                 for (now_ns, knows_local) in [(5_000, true), (5_000, false), (u64::MAX / 2, true)] {
                     let moment = Moment { now_ns, unix_offset_ns: 77, limits: &limits, knows_local };
-                    let standing = Standing::new(&key, &flow, moment);
+                    let standing = Standing::new(&flow, moment);
                     let record = FlowRecord::new(&key, &flow, moment, |_| None);
                     assert_eq!(standing, Standing::from(&record), "{word:?}");
                     half_open += u32::from(standing.half_open.is_some());

@@ -82,7 +82,7 @@ impl Tally {
     /// Counts a flow as it stands at this moment.
     /// `sockets` say who listens, where that is known.
     pub fn add(&mut self, flow: &FlowRecord, now_unix_ns: u64, sockets: Option<&SocketView>) {
-        self.census.add(&flow.into(), now_unix_ns, sockets);
+        self.census.add_record(flow, now_unix_ns, sockets);
         self.prefixes.add(flow);
         self.has_roles |= flow.role.is_some();
         if let Some(how) = flow.close.how {
