@@ -28,9 +28,8 @@ use tcp_observer_common::{
 
 use crate::prefetch;
 
-/// How many buckets before its turn a line of tags is asked for, and what lies in the bucket.
-const TAGS_AHEAD: usize = 10;
-const SLOTS_AHEAD: usize = 2;
+/// How many buckets before its turn what lies in a bucket is asked for.
+const AHEAD: usize = 2;
 
 /// How much of an entry is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,30 +125,23 @@ impl<A> MappedTable<A> {
         ]
     };
 
-    /// Goes through all places with an entry. Most of the time is spent waiting for memory, so it is asked for beforehand:
-    /// for the tags of a bucket, and a while later for these words of its entries.
+    /// Goes through all places with an entry. Most of the time is spent waiting for memory, so these words of the entries
+    /// are asked for beforehand; that the tags follow each other the processor sees by itself.
     #[inline]
     fn walk(&self, words: &[Range<usize>], mut at: impl FnMut(usize, u32)) {
-        let mut taken = [0; SLOTS_AHEAD];
-        for bucket in 0..self.buckets + TAGS_AHEAD {
-            if bucket < self.buckets {
-                prefetch::line(self.bucket(bucket));
-            }
-            let Some(bucket) = bucket.checked_sub(TAGS_AHEAD - SLOTS_AHEAD) else { continue };
-            let due = if bucket < self.buckets { self.taken(bucket) } else { 0 };
-            for place in places(due) {
+        let mut taken = [0; AHEAD];
+        for bucket in 0..self.buckets + AHEAD {
+            let found = if bucket < self.buckets { self.taken(bucket) } else { 0 };
+            for place in places(found) {
                 let slot = self.slot(bucket, place);
                 for words in words {
                     // One in each cache line, wherever the first one begins.
-                    words
-                        .clone()
-                        .step_by(8)
-                        .chain([words.end - 1])
-                        .for_each(|word| prefetch::line(slot.wrapping_add(word)));
+                    let lines = words.clone().step_by(8).chain([words.end - 1]);
+                    lines.for_each(|word| prefetch::line(slot.wrapping_add(word)));
                 }
             }
-            let due = mem::replace(&mut taken[bucket % SLOTS_AHEAD], due);
-            if let Some(bucket) = bucket.checked_sub(SLOTS_AHEAD) {
+            let due = mem::replace(&mut taken[bucket % AHEAD], found);
+            if let Some(bucket) = bucket.checked_sub(AHEAD) {
                 places(due).for_each(|place| at(bucket, place));
             }
         }
@@ -186,11 +178,6 @@ impl<A> MappedTable<A> {
         })?;
         // SAFETY: any bytes are a slot, and all were written: the room was zeroed once.
         Some(unsafe { room.assume_init_ref() })
-    }
-
-    fn slot(&self, bucket: usize, place: u32) -> *const AtomicU64 {
-        // SAFETY: the slots of a bucket lie within it, at multiples of eight.
-        unsafe { self.bucket(bucket).add(slot_at::<A>(place)) }.cast()
     }
 
     fn slot(&self, bucket: usize, place: u32) -> *const AtomicU64 {
@@ -269,10 +256,14 @@ impl Drop for Mapping {
 impl<A> MappedTable<A> {
     pub fn of_memory(buckets: usize) -> Self {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping.
-        let start = unsafe { libc::mmap(ptr::null_mut(), buckets * bucket_bytes::<A>(), protection, flags, -1, 0) };
-        assert_ne!(start, libc::MAP_FAILED);
-        Self { start: NonNull::new(start.cast()).expect("a mapping"), buckets, family: PhantomData }
+        let memory = |bytes| {
+            // SAFETY: a new mapping.
+            let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+            assert_ne!(start, libc::MAP_FAILED);
+            Mapping { start: NonNull::new(start.cast()).expect("a mapping"), bytes }
+        };
+        let (tags, slots) = (memory(buckets * TAGS_BYTES), memory(buckets * slots_bytes::<A>()));
+        Self { tags, slots, buckets, family: PhantomData }
     }
 
     /// Puts an entry into a place, which nobody reads meanwhile.
