@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_table_takes_its_buckets() {
-        // By hand: 1000 flows want 1250 places, 84 buckets of 3904 and of 4288 bytes; and all that twice.
-        assert_eq!(tables_bytes(1000, 1000), 2 * 84 * (3904 + 4288));
+        // By hand: 1000 flows want 1250 places, 84 buckets of 64 + 3840 and of 64 + 4224 bytes; and all that twice.
+        assert_eq!(tables_bytes(1000, 1000), 2 * 84 * (64 + 3840 + 64 + 4224));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     io::Read as _,
     net::{SocketAddr, TcpListener, TcpStream},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +20,7 @@ use integration_tests::{
 
 use super::{MAX_HALF_OPEN, PART, costs, waiting};
 use crate::{
+    effort,
     figure::{Figure, Unit},
     progress,
 };
@@ -53,7 +55,25 @@ pub fn measure(wanted: u32, rounds: usize) -> Vec<Figure> {
     let seen = Figure::of(PART, "sockets in TIME_WAIT", Unit::Flows, vec![ours]);
     let mut figures = vec![seen.beside("ss", vec![kernel as f64])];
     figures.extend(costs(&subject, begun, "sockets in TIME_WAIT", rounds));
+    figures.push(listing(&pair, &subject, made, rounds));
     figures.into_iter().map(|figure| figure.with_flows(made)).collect()
+}
+
+/// What it takes to list them, of the agent's command beside the kernel's own.
+fn listing(pair: &Pair, subject: &Subject<'_>, count: u64, rounds: usize) -> Figure {
+    let each = |mut command: Command| {
+        let took = effort::of_command(&mut command).expect("the command starts");
+        took.cpu.as_secs_f64() * 1e6 / count as f64
+    };
+    let [mut ours, mut kernels] = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        ours.push(each(subject.agent.prepared("dump", &["-o", "json"])));
+        let mut ss = pair.server.command("ss");
+        ss.arg("-tan");
+        kernels.push(each(ss));
+    }
+    Figure::of(PART, "dump -o json, CPU for each socket in TIME_WAIT", Unit::Microseconds, ours)
+        .beside("ss -tan", kernels)
 }
 
 /// How many connections were made, each of which the server has closed.
