@@ -284,6 +284,8 @@ pub fn insert<T: Buckets>(
     let (at_home, elsewhere) = (survey(&home, tag), survey(&other, tag));
     let (changed, result) = if has(&home, at_home.alike, key) || has(&other, elsewhere.alike, key) {
         (control, Err(Refusal::Exists))
+    } else if at_home.free | elsewhere.free == 0 {
+        (control, Err(Refusal::Full))
     } else {
         let is_home_first = at_home.free >= elsewhere.free;
         let (first, second) = if is_home_first { (home, other) } else { (other, home) };
