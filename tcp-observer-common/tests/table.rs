@@ -100,6 +100,23 @@ fn in_a_full_bucket_the_oldest_entry_comes_first() {
 }
 
 #[test]
+fn keys_go_home_until_half_of_it_is_taken_and_then_where_there_is_more_room() {
+    let table = Full::new(2);
+    let home = |key: u32| random_hash(key).buckets(2).0;
+    let keys: Vec<u32> = (0..).filter(|&key| home(key) == 0).take(2 * ENTRIES as usize).collect();
+    let lies_in = |key: u32| find(&&table, random_hash(key), &key).found().unwrap().index;
+    let mut homes = Vec::new();
+    for &key in &keys {
+        put(&table, key, key, There::Stays).unwrap();
+        homes.push(lies_in(key) == 0);
+    }
+    // By hand: seven at home, as many in the other bucket, and then in turns until both are full.
+    assert_eq!(homes[..7], [true; 7]);
+    assert_eq!(homes[7..14], [false; 7]);
+    assert!(homes[14..].chunks(2).all(|two| two[0] != two[1]));
+}
+
+#[test]
 fn what_was_released_already_is_not_released_again() {
     let table = Full::new(2);
     put(&table, 5, 1, There::Stays).unwrap();
@@ -208,16 +225,15 @@ impl<'a> Buckets for &'a Interrupted<'a> {
 #[test]
 fn who_looks_in_vain_while_a_key_is_replaced_is_not_sure() {
     let home = |key: u32| random_hash(key).buckets(2).0;
-    let others: Vec<u32> = (10..).filter(|&key| home(key) == home(3)).take(2).collect();
+    let neighbour = (10..).find(|&key| home(key) == home(3)).unwrap();
     let mut unsure = 0;
     for looks in 0..40 {
         let table = Full::new(2);
-        // The emptier bucket, or else the home: the first key goes there, the second into the other bucket, and the third
-        // behind the first, which then leaves.
-        for key in [others[0], others[1], 3] {
+        // Both go home, the second behind the first, which then leaves.
+        for key in [neighbour, 3] {
             put(&table, key, key, There::Stays).unwrap();
         }
-        assert!(remove(&table, others[0]));
+        assert!(remove(&table, neighbour));
         let act = || put(&table, 3, 4, There::IsReplaced).unwrap();
         let interrupted = Interrupted { table: &table, looks: Cell::new(looks), act: &act };
         match find(&&interrupted, random_hash(3), &3) {

@@ -1,6 +1,6 @@
 //! The table of flows: set-associative, in an array that userspace maps, changed by compare-and-exchange alone.
 //!
-//! Each key has two buckets, the emptier of which it is put into. A bucket has one line of 32-bit words: a control word, and for each of fifteen places a *tag*: [`FREE`], [`BUSY`], or what stands for the key that lies
+//! Each key has two buckets: it is put into the first, or, once that is half full, into the emptier one. A bucket has one line of 32-bit words: a control word, and for each of fifteen places a *tag*: [`FREE`], [`BUSY`], or what stands for the key that lies
 //! there. docs/flow-table.md explains why.
 //!
 //! **The protocol.** A place goes from free to busy to its key's tag and back to free, each by an exchange. Who has made
@@ -287,7 +287,8 @@ pub fn insert<T: Buckets>(
     } else if at_home.free | elsewhere.free == 0 {
         (control, Err(Refusal::Full))
     } else {
-        let is_home_first = at_home.free >= elsewhere.free;
+        // Who looks for a key looks into its home first: while there is room enough, that is where it lies.
+        let is_home_first = at_home.free > <T::Bucket as Bucket>::PLACES / 2 || at_home.free >= elsewhere.free;
         let (first, second) = if is_home_first { (home, other) } else { (other, home) };
         put(control, first, second, tag, key, value)
     };

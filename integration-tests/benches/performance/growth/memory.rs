@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use aya::maps::loaded_maps;
+use aya::maps::{MapInfo, loaded_maps};
 use integration_tests::{process::map_bytes, synthetic::Subject};
 use tcp_observer_common::abi::map;
 
@@ -29,14 +29,15 @@ pub fn available() -> u64 {
     kib.expect("available memory is told") << 10
 }
 
-/// What the kernel says that the table of IPv4 flows takes, for each flow that it was asked to hold and for each place.
+/// What the kernel says that the table of IPv4 flows takes, its entries and tags, for each flow that it was asked to hold and for each place.
 pub fn of_tables(subject: &Subject<'_>, size: &Size) -> Vec<Figure> {
     let maps = map_bytes(subject.agent.pid());
-    let is_it = |info: &aya::maps::MapInfo| {
-        maps.contains_key(&info.id()) && info.name_as_str().is_some_and(|name| map::FLOWS_IPV4.starts_with(name))
-    };
-    let info = loaded_maps().filter_map(Result::ok).find(is_it).expect("the agent has a table of IPv4 flows");
-    let bytes = maps[&info.id()] as f64;
+    let is_the_tables =
+        |info: &MapInfo| [map::FLOWS_IPV4, map::FLOWS_IPV4_TAGS].map(Some).contains(&info.name_as_str());
+    let infos = loaded_maps().filter_map(Result::ok).filter(is_the_tables);
+    let bytes: Vec<_> = infos.filter_map(|info| maps.get(&info.id())).collect();
+    assert_eq!(bytes.len(), 2, "the agent has a table of IPv4 flows");
+    let bytes = bytes.into_iter().sum::<u64>() as f64;
     let places = subject.agent.metrics().count("table_capacity", &[("table", "flows_ipv4")]) as f64;
     let all = maps.values().sum::<u64>() as f64;
     let figure = |name: &str, unit, value| Figure::of(PART, name, unit, vec![value]).with_flows(size.flows.into());
