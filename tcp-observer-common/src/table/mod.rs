@@ -1,7 +1,8 @@
 //! The table of flows: set-associative, in an array that userspace maps, changed by compare-and-exchange alone.
 //!
-//! Each key has two buckets: it is put into the first, or, once that is half full, into the emptier one. A bucket has one line of 32-bit words: a control word, and for each of fifteen places a *tag*: [`FREE`], [`BUSY`], or what stands for the key that lies
-//! there. docs/flow-table.md explains why.
+//! Each key has two buckets: it is put into the first, or, once that is half full, into the emptier one. A bucket has one
+//! line of 32-bit words: a control word, and for each of fifteen places a *tag*: [`FREE`], [`BUSY`], or what stands for
+//! the key that lies there. docs/flow-table.md explains why.
 //!
 //! **The protocol.** A place goes from free to busy to its key's tag and back to free, each by an exchange. Who has made
 //! it busy writes key and value, and then publishes the tag: nobody takes a half-written entry for one. Keys are put in
