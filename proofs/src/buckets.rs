@@ -21,37 +21,51 @@ pub trait Word: Sized {
     fn acquire_fence();
 }
 
-/// This machine's own words.
-pub struct Native(AtomicU32);
+/// A [`Word`] made of the atomics (`AtomicU32`, `fence`, and the orders) that the module has imported, and how it is
+/// loaded.
+#[macro_export]
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident, $load:expr) => {
+        $(#[$doc])*
+        pub struct $name(AtomicU32);
 
-impl Word for Native {
-    fn new(value: u32) -> Self {
-        Self(AtomicU32::new(value))
-    }
+        impl $crate::buckets::Word for $name {
+            fn new(value: u32) -> Self {
+                Self(AtomicU32::new(value))
+            }
 
-    fn load(&self) -> u32 {
-        self.0.load(Acquire)
-    }
+            fn load(&self) -> u32 {
+                let load: fn(&AtomicU32) -> u32 = $load;
+                load(&self.0)
+            }
 
-    fn load_relaxed(&self) -> u32 {
-        self.0.load(Relaxed)
-    }
+            fn load_relaxed(&self) -> u32 {
+                self.0.load(Relaxed)
+            }
 
-    fn store_relaxed(&self, value: u32) {
-        self.0.store(value, Relaxed);
-    }
+            fn store_relaxed(&self, value: u32) {
+                self.0.store(value, Relaxed);
+            }
 
-    fn exchange(&self, current: u32, new: u32) -> bool {
-        fence(SeqCst);
-        let exchanged = self.0.compare_exchange(current, new, SeqCst, SeqCst).is_ok();
-        fence(SeqCst);
-        exchanged
-    }
+            fn exchange(&self, current: u32, new: u32) -> bool {
+                fence(SeqCst);
+                let exchanged = self.0.compare_exchange(current, new, SeqCst, SeqCst).is_ok();
+                fence(SeqCst);
+                exchanged
+            }
 
-    fn acquire_fence() {
-        fence(Acquire);
-    }
+            fn acquire_fence() {
+                fence(Acquire);
+            }
+        }
+    };
 }
+
+word!(
+    /// This machine's own words.
+    Native,
+    |word| word.load(Acquire)
+);
 
 /// A hash as good as random: splitmix64, by Steele, Lea and Flood.
 pub fn random_hash(key: u32) -> Hash {

@@ -16,50 +16,24 @@ use loom::{
 };
 use proofs::{
     amount::amount,
-    buckets::{Table, Word},
+    buckets::{Table, Word as _},
 };
 use tcp_observer_common::table::{
     Hash, Looked, Refusal, There, copy_whole, find, find_in_two, insert, is_taken, release,
 };
 
-/// A word whose order of access loom explores.
-///
-/// Of two accesses that follow each other in one thread, loom (0.7) knows the later one only: who loads a word and then
-/// exchanges it, as writers do, hides from it that another thread had loaded the word before. So a [`race`]r's loads are
-/// exchanges as well, which keeps it from seeing old values; the other thread's are loads.
-struct Explored(AtomicU32);
+proofs::word!(
+    /// A word whose order of access loom explores.
+    ///
+    /// Of two accesses that follow each other in one thread, loom (0.7) knows the later one only: who loads a word and then
+    /// exchanges it, as writers do, hides from it that another thread had loaded the word before. So a [`race`]r's loads are
+    /// exchanges as well, which keeps it from seeing old values; the other thread's are loads.
+    Explored,
+    |word| if IS_RACER.with(Cell::get) { word.fetch_or(0, AcqRel) } else { word.load(Acquire) }
+);
 
 loom::thread_local! {
     static IS_RACER: Cell<bool> = Cell::new(false);
-}
-
-impl Word for Explored {
-    fn new(value: u32) -> Self {
-        Self(AtomicU32::new(value))
-    }
-
-    fn load(&self) -> u32 {
-        if IS_RACER.with(Cell::get) { self.0.fetch_or(0, AcqRel) } else { self.0.load(Acquire) }
-    }
-
-    fn load_relaxed(&self) -> u32 {
-        self.0.load(Relaxed)
-    }
-
-    fn store_relaxed(&self, value: u32) {
-        self.0.store(value, Relaxed);
-    }
-
-    fn exchange(&self, current: u32, new: u32) -> bool {
-        fence(SeqCst);
-        let exchanged = self.0.compare_exchange(current, new, SeqCst, SeqCst).is_ok();
-        fence(SeqCst);
-        exchanged
-    }
-
-    fn acquire_fence() {
-        fence(Acquire);
-    }
 }
 
 /// Another thread.
