@@ -16,9 +16,7 @@ use tcp_observer_common::{
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     observer::{Known, Table},
     segment::{Flags, Segment},
-    table::{
-        self, Bucket, Buckets, ENTRIES, Found, Hash, Looked, PLACES, Refusal, Slot, TAGS_BYTES, There, Which, slot_at,
-    },
+    table::{self, Bucket, Buckets, ENTRIES, Found, Hash, LINE, Looked, PLACES, Refusal, Slot, There, Which, slot_at},
     verifier::{forget, forget_index},
 };
 
@@ -96,11 +94,11 @@ impl<A> BucketAt<A> {
     #[inline(always)]
     fn ask_for(&self, place: u32) {
         let Some(slot) = self.checked_slot(place) else { return };
-        let mut line = TAGS_BYTES;
+        let mut line = LINE;
         while line < size_of::<Slot<A>>() {
             // SAFETY: within the slot.
             unsafe { read_volatile(slot.byte_add(line).cast::<u32>()) };
-            line += TAGS_BYTES;
+            line += LINE;
         }
     }
 

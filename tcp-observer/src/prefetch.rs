@@ -1,7 +1,7 @@
 //! Asking for memory before it is needed: where much is read in an order that the processor cannot guess, most of the
 //! time is spent waiting for it.
 
-const LINE: usize = 64;
+use tcp_observer_common::table::LINE;
 
 /// Asks for the cache line that lies there, if one does.
 #[inline(always)]

@@ -20,12 +20,16 @@ pub struct Slot<A> {
     pub flow: Flow,
 }
 
-/// The bytes of a bucket's control word and tags: a cache line.
+/// The bytes of a cache line.
+pub const LINE: usize = 64;
+
+/// The bytes of a bucket's control word and tags: one line.
 pub const TAGS_BYTES: usize = PLACES as usize * size_of::<u32>();
+const _: () = assert!(TAGS_BYTES == LINE);
 
 /// The bytes of a bucket's entries with addresses `A`: whole lines.
 pub const fn slots_bytes<A>() -> usize {
-    (ENTRIES as usize * size_of::<Slot<A>>()).next_multiple_of(TAGS_BYTES)
+    (ENTRIES as usize * size_of::<Slot<A>>()).next_multiple_of(LINE)
 }
 
 /// Where among them the entry in a place (1 to [`ENTRIES`]) begins.
@@ -49,7 +53,7 @@ const _: () = {
     let flow = core::mem::offset_of!(Slot<Ipv4>, flow);
     let low = flow + core::mem::offset_of!(Flow, low) + core::mem::offset_of!(crate::conn::Half, last_seen_ns);
     let high = flow + core::mem::offset_of!(Flow, high) + core::mem::offset_of!(crate::conn::Half, last_seen_ns);
-    assert!(flow == 16 && low == TAGS_BYTES && high == 3 * TAGS_BYTES);
+    assert!(flow == 16 && low == LINE && high == 3 * LINE);
 };
 
 #[cfg(test)]

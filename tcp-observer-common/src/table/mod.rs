@@ -23,7 +23,7 @@ mod layout;
 use crate::verifier::{forget, opaque};
 
 pub use hash::{Hash, SECRETS};
-pub use layout::{Slot, TAGS_BYTES, buckets_for, slot_at, slots_bytes};
+pub use layout::{LINE, Slot, TAGS_BYTES, buckets_for, slot_at, slots_bytes};
 
 /// Words of a bucket's first line: the control word, and a tag for each place.
 pub const PLACES: u32 = 16;

@@ -65,7 +65,10 @@ impl<A> MappedTable<A> {
         let buckets = slots_info.max_entries();
         let (expected, got) = (slots_bytes::<A>(), slots_info.value_size() as usize);
         ensure!(
-            expected == got && tags_info.value_size() as usize == TAGS_BYTES && tags_info.max_entries() == buckets,
+            expected == got
+                && tags_info.value_size() as usize == TAGS_BYTES
+                && tags_info.max_entries() == buckets
+                && buckets > 0,
             "map `{name}` has {buckets} buckets of {got} bytes where this version has {expected}; restart the agent"
         );
         let buckets = buckets as usize;
