@@ -19,7 +19,7 @@ use tcp_observer_common::{
     limits::Limits,
     observer::{Family, Host, Sighting, Table, Tap, observe, observe_quote},
     sweep::sweep_entry,
-    table::{Looked, Refusal},
+    table::Refusal,
     wire::{self, Link, Network, Parsed},
 };
 
@@ -69,8 +69,8 @@ impl<A: Address + Hash> MemoryTable<A> {
 impl<A: Address + Hash> Table<A> for MemoryTable<A> {
     type Entry = Rc<Flow>;
 
-    fn find(&self, key: &FlowKey<A>) -> Looked<Rc<Flow>> {
-        self.flows.borrow().get(key).cloned().into()
+    fn find(&self, key: &FlowKey<A>) -> Option<Rc<Flow>> {
+        self.flows.borrow().get(key).cloned()
     }
 
     fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {

@@ -70,12 +70,8 @@ pub struct Sighting<'a> {
 pub trait Table<A> {
     type Entry: Deref<Target = Flow>;
 
-    fn find(&self, key: &FlowKey<A>) -> Looked<Self::Entry>;
-    /// The same for the shortest path, which gives up where it is not sure.
-    #[inline(always)]
-    fn find_published(&self, key: &FlowKey<A>) -> Option<Self::Entry> {
-        self.find(key).found()
-    }
+    /// The flow with this key, if it is seen at this moment.
+    fn find(&self, key: &FlowKey<A>) -> Option<Self::Entry>;
     /// Copies a flow in, unless the key is there.
     ///
     /// # Errors
@@ -133,17 +129,14 @@ pub trait Family<A> {
     /// settled last. A method, so that the kernel can look into both tables at once.
     #[inline(always)]
     fn find(&self, key: &FlowKey<A>, _segment: Option<&Segment>) -> Looked<Known<<Self::Table as Table<A>>::Entry>> {
-        if let Some(flow) = self.flows().find(key).found() {
+        if let Some(flow) = self.flows().find(key) {
             return Looked::Found(Known { flow, is_settled: true });
         }
         match self.half_open().find(key) {
-            Looked::Found(flow) => Looked::Found(Known { flow, is_settled: false }),
-            Looked::Unsure => Looked::Unsure,
+            Some(flow) => Looked::Found(Known { flow, is_settled: false }),
             // It may have moved from the one table to the other between the two looks.
-            Looked::Absent => match self.flows().find(key) {
-                Looked::Found(_) | Looked::Unsure => Looked::Unsure,
-                Looked::Absent => Looked::Absent,
-            },
+            None if self.flows().find(key).is_some() => Looked::Unsure,
+            None => Looked::Absent,
         }
     }
     /// One attempt to take a segment in. A method, so that the kernel can make it a function of its own.
@@ -292,7 +285,7 @@ pub fn observe_unsteady<A: Address, E: Host + Family<A>>(
 /// [`Skip::NotTcp`] where it ends nothing, as for any other ICMP packet.
 #[inline(always)]
 pub fn observe_quote<A: Address, E: Host + Family<A>>(host: &E, quote: &Quote<A>) -> Result<(), Skip> {
-    let Some(flow) = host.half_open().find_published(&quote.key) else {
+    let Some(flow) = host.half_open().find(&quote.key) else {
         return Err(Skip::NotTcp);
     };
     let word = flow.word.load();
@@ -337,7 +330,7 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, si
     if segment.window == 0 || !segment.flags.are_plausible() {
         return false;
     }
-    let Some(flow) = host.flows().find_published(key) else {
+    let Some(flow) = host.flows().find(key) else {
         return false;
     };
     let half = flow.half(side);

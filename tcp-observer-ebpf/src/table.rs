@@ -1,6 +1,6 @@
 //! The core's [`table`](tcp_observer_common::table) over arrays of buckets, which userspace has mapped.
 //!
-//! The shortest path looks a key up in its own program ([`FlowTable::find_published`]). All else that is done to a table
+//! The shortest path looks a key up in its own program ([`Table::find`]). All else that is done to a table
 //! is a function with global linkage for each family, which the verifier looks at once; they say where an entry lies,
 //! since such a function cannot give back a pointer.
 
@@ -344,16 +344,7 @@ macro_rules! table {
             type Entry = &'static Flow;
 
             #[inline(always)]
-            fn find(&self, key: &FlowKey<$address>) -> Looked<&'static Flow> {
-                match table::find(self, hash(key), key) {
-                    Looked::Found(found) => found.bucket.flow(found.place).into(),
-                    Looked::Absent => Looked::Absent,
-                    Looked::Unsure => Looked::Unsure,
-                }
-            }
-
-            #[inline(always)]
-            fn find_published(&self, key: &FlowKey<$address>) -> Option<&'static Flow> {
+            fn find(&self, key: &FlowKey<$address>) -> Option<&'static Flow> {
                 let found = table::find_published(self, hash(key), key)?;
                 found.bucket.flow(found.place)
             }

@@ -105,8 +105,8 @@ impl Observer for Replica {
     fn find(&self, key: &AnyKey) -> Option<Flow> {
         let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
         let found = match key {
-            AnyKey::V4(key) => flows4.find_published(key).or_else(|| half_open4.find_published(key)),
-            AnyKey::V6(key) => flows6.find_published(key).or_else(|| half_open6.find_published(key)),
+            AnyKey::V4(key) => flows4.find(key).or_else(|| half_open4.find(key)),
+            AnyKey::V6(key) => flows6.find(key).or_else(|| half_open6.find(key)),
         };
         found.map(|flow| Flow::clone(&flow))
     }

@@ -230,11 +230,11 @@ impl Stage {
     /// The flow of a pair of endpoints, and on which side the client is.
     pub fn flow(&self, pair: usize) -> Option<(Rc<Flow>, Side)> {
         if let Some((key, side)) = self.key4(pair) {
-            let flow = self.memory.flows4.find_published(&key).or_else(|| self.memory.half_open4.find_published(&key));
+            let flow = self.memory.flows4.find(&key).or_else(|| self.memory.half_open4.find(&key));
             return flow.map(|flow| (flow, side));
         }
         let (key, side) = self.key6(pair)?;
-        let flow = self.memory.flows6.find_published(&key).or_else(|| self.memory.half_open6.find_published(&key));
+        let flow = self.memory.flows6.find(&key).or_else(|| self.memory.half_open6.find(&key));
         flow.map(|flow| (flow, side))
     }
 

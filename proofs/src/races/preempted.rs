@@ -12,7 +12,7 @@ use tcp_observer_common::{
     observer::{Family, Host, Table, Transition, carry_out},
     segment::Segment,
     sweep::sweep_entry,
-    table::{Looked, Refusal},
+    table::Refusal,
 };
 
 use super::{Act, Outcome, Scenario, Tally, orders, perform, result, stage, take};
@@ -141,7 +141,7 @@ pub struct Watched<'p, 'a> {
 impl Table<Ipv4> for Watched<'_, '_> {
     type Entry = std::rc::Rc<Flow>;
 
-    fn find(&self, key: &FlowKey4) -> Looked<Self::Entry> {
+    fn find(&self, key: &FlowKey4) -> Option<Self::Entry> {
         self.cpu.place();
         let found = self.table.find(key);
         self.cpu.place();

@@ -110,14 +110,12 @@ impl<'a> Watch<'a> {
         match (left.addr, right.addr) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let (key, side) = FlowKey::of(ipv4_word(from), left.port, ipv4_word(to), right.port);
-                let found =
-                    self.memory.flows4.find_published(&key).or_else(|| self.memory.half_open4.find_published(&key));
+                let found = self.memory.flows4.find(&key).or_else(|| self.memory.half_open4.find(&key));
                 found.map(|flow| ((*flow).clone(), side))
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 let (key, side) = FlowKey::of(ipv6_words(from), left.port, ipv6_words(to), right.port);
-                let found =
-                    self.memory.flows6.find_published(&key).or_else(|| self.memory.half_open6.find_published(&key));
+                let found = self.memory.flows6.find(&key).or_else(|| self.memory.half_open6.find(&key));
                 found.map(|flow| ((*flow).clone(), side))
             }
             _ => unreachable!("both ends of a plan have addresses of one family"),

@@ -159,7 +159,7 @@ impl Replayer {
         let segment = Segment { options: wire::options(&packet, options), ..segment };
         let taken = observe_unsteady(&self, &key, Sighting { side, segment: &segment, tap });
         if let Some(follower) = &self.follower {
-            let find = || (&self).flows().find_published(&key).or_else(|| (&self).half_open().find_published(&key));
+            let find = || (&self).flows().find(&key).or_else(|| (&self).half_open().find(&key));
             follower.taken((self.tags.get(), key.into()), self.moment(), find);
         }
         taken

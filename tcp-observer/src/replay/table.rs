@@ -22,7 +22,7 @@ use tcp_observer_common::{
     flow::{Address, FlowKey, Ipv4, Ipv6},
     limits::Limits,
     observer::Table,
-    table::{Looked, Refusal},
+    table::Refusal,
 };
 
 use super::{follow::Id, host::Replayer, link::Tags};
@@ -295,8 +295,8 @@ where
     type Entry = &'a Flow;
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey<A>) -> Looked<&'a Flow> {
-        self.flows.find(&(self.tags, *key)).into()
+    fn find(&self, key: &FlowKey<A>) -> Option<&'a Flow> {
+        self.flows.find(&(self.tags, *key))
     }
 
     fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {

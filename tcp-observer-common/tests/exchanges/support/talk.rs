@@ -133,8 +133,8 @@ where
 
     pub fn find(&self) -> Option<Rc<Flow>> {
         let (key, _) = FlowKey::of(self.client.addr, self.client.port, self.server.addr, self.server.port);
-        let settled = self.memory.flows().find_published(&key);
-        let half_open = self.memory.half_open().find_published(&key);
+        let settled = self.memory.flows().find(&key);
+        let half_open = self.memory.half_open().find(&key);
         assert!(settled.is_none() || half_open.is_none(), "a flow is in one table only");
         settled.or(half_open)
     }
