@@ -29,6 +29,13 @@ pub trait Frame {
     /// super-packet's length field may be zero.
     fn len(&self) -> usize;
 
+    /// The same where the packet is shorter than so many bytes, and else any number of them that it has: to know all
+    /// that there are may cost more.
+    #[inline(always)]
+    fn len_up_to(&self, _bytes: usize) -> usize {
+        self.len()
+    }
+
     /// How many segments the wire carries for this buffer: `gso_segs` of a super-packet, otherwise one.
     fn wire_segments(&self) -> u32 {
         1

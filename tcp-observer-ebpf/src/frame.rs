@@ -79,6 +79,12 @@ impl Frame for XdpFrame<'_> {
         // SAFETY: the context is this program's own.
         unsafe { bpf_xdp_get_buff_len(self.context.ctx) as usize }
     }
+
+    #[inline(always)]
+    fn len_up_to(&self, bytes: usize) -> usize {
+        let linear = self.context.data_end() - self.context.data();
+        if linear >= bytes { linear } else { self.len() }
+    }
 }
 
 /// A packet at a tc hook.

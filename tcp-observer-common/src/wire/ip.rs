@@ -43,6 +43,13 @@ pub(super) fn network<F: Frame + ?Sized>(frame: &F) -> Result<(Network, usize), 
     }
 }
 
+/// How many bytes there are from an offset on; where so many are stated to be there, that may be as far as is looked.
+#[inline(always)]
+fn available<F: Frame + ?Sized>(frame: &F, offset: usize, stated_bytes: usize) -> usize {
+    let bytes = if stated_bytes == 0 { frame.len() } else { frame.len_up_to(offset + stated_bytes) };
+    bytes.saturating_sub(offset)
+}
+
 #[inline(always)]
 pub(super) fn v4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket<Ipv4>, Skip> {
     let [version_and_length, _] = load_bytes(frame, offset)?;
@@ -61,7 +68,7 @@ pub(super) fn v4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
     if fragment & V4_FRAGMENT_OFFSET != 0 {
         return Err(Skip::Fragment);
     }
-    let available_bytes = frame.len().saturating_sub(offset);
+    let available_bytes = available(frame, offset, total_bytes);
     let total_bytes = if total_bytes == 0 { available_bytes } else { total_bytes };
     if total_bytes < header_bytes {
         return Err(Skip::BadHeader);
@@ -86,7 +93,7 @@ pub(super) fn v6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<IpPacket
     let stated_bytes = usize::from((u32::from_be(second) >> 16) as u16);
     let [_, _, mut next_header, _] = second.to_ne_bytes();
     let (source, destination) = ([s0, s1, s2, s3], [d0, d1, d2, d3]);
-    let available_bytes = frame.len().saturating_sub(offset + V6_HEADER_BYTES);
+    let available_bytes = available(frame, offset + V6_HEADER_BYTES, stated_bytes);
     // Zero: a jumbogram (RFC 2675), or Linux's BIG TCP with or without the hop-by-hop option that says so.
     let stated_bytes = if stated_bytes == 0 { available_bytes } else { stated_bytes };
     if stated_bytes > available_bytes {
