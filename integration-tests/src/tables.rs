@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use tcp_observer::kernel::mapped::MappedTable;
+use tcp_observer::kernel::mapped::{Mapped, MappedTable};
 use tcp_observer_common::{
     abi::map,
     conn::Flow,
@@ -57,7 +57,7 @@ impl<A: Copy + Eq> FlowTable<A> {
     pub fn new<M: Borrow<MapData>>(name: &str, open: impl Fn(&str) -> M) -> Self {
         let (tags, slots) = (open(&format!("{name}{}", map::TAGS)), open(name));
         let (tags, slots) = (tags.borrow(), slots.borrow());
-        let reader = MappedTable::new(name, tags, slots).unwrap_or_else(|error| panic!("{error:#}"));
+        let reader = MappedTable::new(name, tags, slots, Mapped::AtOnce).unwrap_or_else(|error| panic!("{error:#}"));
         let buckets = reader.buckets() as usize;
         let (tags, slots) =
             (Writable::new(tags, buckets * TAGS_BYTES), Writable::new(slots, buckets * slots_bytes::<A>()));
@@ -67,7 +67,8 @@ impl<A: Copy + Eq> FlowTable<A> {
     /// Every entry.
     pub fn entries(&self) -> Vec<(FlowKey<A>, Flow)> {
         let mut entries = Vec::new();
-        self.reader.for_each(|key, flow| entries.push((*key, flow.clone())));
+        let read = self.reader.for_each(|key, flow| entries.push((*key, flow.clone())));
+        read.expect("what is mapped can be read");
         entries
     }
 

@@ -16,7 +16,7 @@ use tcp_observer::{
     agent,
     cli::{self, Cli, Command, DetachArgs, DumpArgs, RunArgs, SummaryArgs},
     exit,
-    kernel::{PinnedMaps, leftover},
+    kernel::{Mapped, PinnedMaps, leftover},
     output::summary,
     source::Source as _,
 };
@@ -52,13 +52,13 @@ fn run(args: RunArgs) -> anyhow::Result<()> {
 
 fn dump(args: DumpArgs) -> anyhow::Result<()> {
     // A million records need not be taken apart one by one when all of this is about to end.
-    let snapshot = ManuallyDrop::new(PinnedMaps::open(&args.pins.pin_dir)?.snapshot()?);
+    let snapshot = ManuallyDrop::new(PinnedMaps::open(&args.pins.pin_dir, Mapped::OnDemand)?.snapshot()?);
     stdout::show_flows(&snapshot, &args.select.into(), args.output)
 }
 
 fn summarize(args: &SummaryArgs) -> anyhow::Result<()> {
     let mut tally = summary::Tally::default();
-    let maps = PinnedMaps::open(&args.pins.pin_dir)?;
+    let maps = PinnedMaps::open(&args.pins.pin_dir, Mapped::OnDemand)?;
     let snapshot = maps.show(|flow, now_unix_ns, sockets| tally.add(&flow, now_unix_ns, sockets))?;
     stdout::show(|out| summary::write_tally(&tally, &snapshot, args.output, out))
 }

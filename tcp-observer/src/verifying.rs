@@ -3,7 +3,7 @@
 use tcp_observer::{
     cli::VerifyArgs,
     exit::Failure,
-    kernel::PinnedMaps,
+    kernel::{Mapped, PinnedMaps},
     output::verify::View,
     verify::{self, Live},
 };
@@ -13,7 +13,7 @@ use crate::stdout;
 /// # Errors
 /// With [`Failure::Differs`] when there are differences, after they were shown.
 pub fn verify(args: &VerifyArgs) -> anyhow::Result<()> {
-    let maps = PinnedMaps::open(&args.pins.pin_dir)?;
+    let maps = PinnedMaps::open(&args.pins.pin_dir, Mapped::OnDemand)?;
     let sight = verify::agents_sight(&maps)?;
     let report = verify::compare(&Live { maps: &maps, sight: &sight }, args.tries(), &args.filter())?;
     let view = View::new(&report, args.shown());

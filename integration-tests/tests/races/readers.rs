@@ -22,7 +22,7 @@ use proofs::{
     races::{Act, CLIENT_PORT, End, SERVER_PORT},
 };
 use tcp_observer::{
-    kernel::{PinnedMaps, pin},
+    kernel::{Mapped, PinnedMaps, pin},
     snapshot::{FlowRecord, Snapshot},
     source::Source as _,
 };
@@ -109,7 +109,7 @@ fn a_snapshot_has_each_flow_once_while_others_move() {
         let mut total = 0;
         let snapshots = rounds * SNAPSHOTS_A_ROUND;
         for _ in 0..snapshots {
-            let maps = PinnedMaps::open(&pinned.0).unwrap_or_else(|error| panic!("{error:#}"));
+            let maps = PinnedMaps::open(&pinned.0, Mapped::OnDemand).unwrap_or_else(|error| panic!("{error:#}"));
             let snapshot = maps.snapshot().unwrap_or_else(|error| panic!("{error:#}"));
             total += check(&snapshot, &mut missed);
         }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     kernel::{
-        PinnedMaps, adopt,
+        Mapped, PinnedMaps, adopt,
         choice::Choice,
         leftover,
         links::{Inventory, Netlink},
@@ -160,7 +160,7 @@ impl Agent<'_> {
         self.note_sight(inventory);
         self.note_attachments()?;
         self.programs.lock().unwrap_or_else(PoisonError::into_inner).announce(pin_dir)?;
-        let source = Arc::new(PinnedMaps::open(pin_dir)?);
+        let source = Arc::new(PinnedMaps::open(pin_dir, Mapped::AtOnce)?);
         self.adopt(inventory).await;
         let _sweeper = Sweeper::start(sweep, Arc::clone(&source))?;
         let _self_check = self.options.self_check.map(|every| self.check_itself(every, &source)).transpose()?;

@@ -9,12 +9,15 @@ use std::{
     marker::PhantomData,
     mem::{self, MaybeUninit, offset_of},
     ops::Range,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr::{self, NonNull},
-    sync::atomic::{
-        AtomicU32, AtomicU64,
-        Ordering::{Acquire, Relaxed},
-        fence,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{
+            AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed},
+            fence,
+        },
     },
 };
 
@@ -50,8 +53,20 @@ pub enum Enough {
 pub struct MappedTable<A> {
     tags: Mapping,
     slots: Mapping,
+    /// What is still to be mapped of the entries, if they are mapped on demand.
+    on_demand: Option<Mutex<OnDemand>>,
     buckets: usize,
     family: PhantomData<fn() -> A>,
+}
+
+/// Which entries are mapped, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapped {
+    /// All of them at once, for a process that reads them again and again.
+    AtOnce,
+    /// Those of a bucket when something is first seen to lie there, or all, when there are many: to map a page takes the
+    /// kernel a third of a microsecond, and all of a table's pages longer than to read the few flows that may be there.
+    OnDemand,
 }
 
 impl<A> MappedTable<A> {
@@ -59,7 +74,7 @@ impl<A> MappedTable<A> {
     ///
     /// # Errors
     /// When the kernel's description of the maps is not that of such a table, or they cannot be mapped.
-    pub fn new(name: &str, tags: &MapData, slots: &MapData) -> anyhow::Result<Self> {
+    pub fn new(name: &str, tags: &MapData, slots: &MapData, mapped: Mapped) -> anyhow::Result<Self> {
         let describe = |data: &MapData| data.info().with_context(|| format!("cannot describe map `{name}`"));
         let [tags_info, slots_info] = [describe(tags)?, describe(slots)?];
         let buckets = slots_info.max_entries();
@@ -72,8 +87,20 @@ impl<A> MappedTable<A> {
             "map `{name}` has {buckets} buckets of {got} bytes where this version has {expected}; restart the agent"
         );
         let buckets = buckets as usize;
-        let map = |data, bytes| Mapping::new(data, buckets * bytes).with_context(|| format!("cannot map `{name}`"));
-        Ok(Self { tags: map(tags, TAGS_BYTES)?, slots: map(slots, slots_bytes::<A>())?, buckets, family: PhantomData })
+        let map = |data: &MapData, bytes| Mapping::new(data.fd().as_fd(), buckets * bytes);
+        let all = || {
+            let tags = map(tags, TAGS_BYTES)?;
+            let (slots, on_demand) = match mapped {
+                Mapped::AtOnce => (map(slots, slots_bytes::<A>())?, None),
+                Mapped::OnDemand => {
+                    let reserved = Mapping::reserve(buckets * slots_bytes::<A>())?;
+                    let file = slots.fd().as_fd().try_clone_to_owned()?;
+                    (reserved, Some(Mutex::new(OnDemand::new(name, file, buckets, slots_bytes::<A>()))))
+                }
+            };
+            Ok(Self { tags, slots, on_demand, buckets, family: PhantomData })
+        };
+        all().map_err(|error| cannot_map(name, error))
     }
 
     /// How many entries have a place.
@@ -89,19 +116,28 @@ impl<A> MappedTable<A> {
     /// Shows every entry to `visit`, in the order in which they lie.
     ///
     /// One that comes, goes or changes its place meanwhile may be missed or shown twice, as with any walk of a live table.
-    pub fn for_each(&self, mut visit: impl FnMut(&FlowKey<A>, &Flow)) {
+    ///
+    /// # Errors
+    /// When a bucket cannot be mapped.
+    pub fn for_each(&self, mut visit: impl FnMut(&FlowKey<A>, &Flow)) -> anyhow::Result<()> {
         let mut room = MaybeUninit::zeroed();
         self.walk(&[Self::WHOLE], |bucket, place| {
             if let Some(slot) = self.copy(bucket, place, &[Self::WHOLE], &mut room) {
                 visit(&slot.key, &slot.flow);
             }
-        });
+        })
     }
 
     /// Shows every entry to `visit` without what each segment writes ([`Self::SLOW`]), which is zero, or as `visit` left it
     /// the last time; and once more with all there is where that was not enough. A glance takes half of the memory to be
     /// read.
-    pub fn for_each_at_a_glance(&self, mut visit: impl FnMut(&FlowKey<A>, &Flow, Extent) -> Enough) {
+    ///
+    /// # Errors
+    /// When a bucket cannot be mapped.
+    pub fn for_each_at_a_glance(
+        &self,
+        mut visit: impl FnMut(&FlowKey<A>, &Flow, Extent) -> Enough,
+    ) -> anyhow::Result<()> {
         let (mut room, mut whole_room) = (MaybeUninit::zeroed(), MaybeUninit::zeroed());
         self.walk(&Self::SLOW, |bucket, place| {
             let Some(slot) = self.copy(bucket, place, &Self::SLOW, &mut room) else { return };
@@ -110,7 +146,7 @@ impl<A> MappedTable<A> {
             {
                 visit(&slot.key, &slot.flow, Extent::Whole);
             }
-        });
+        })
     }
 
     /// All words of an entry.
@@ -131,10 +167,17 @@ impl<A> MappedTable<A> {
     /// Goes through all places with an entry. Most of the time is spent waiting for memory, so these words of the entries
     /// are asked for beforehand; that the tags follow each other the processor sees by itself.
     #[inline]
-    fn walk(&self, words: &[Range<usize>], mut at: impl FnMut(usize, u32)) {
+    fn walk(&self, words: &[Range<usize>], mut at: impl FnMut(usize, u32)) -> anyhow::Result<()> {
+        let on_demand = self.on_demand.as_ref().map(Mutex::lock);
+        let mut on_demand = on_demand.map(|locked| locked.unwrap_or_else(PoisonError::into_inner));
         let mut taken = [0; AHEAD];
         for bucket in 0..self.buckets + AHEAD {
             let found = if bucket < self.buckets { self.taken(bucket) } else { 0 };
+            if found != 0
+                && let Some(on_demand) = &mut on_demand
+            {
+                on_demand.map(bucket, &self.slots)?;
+            }
             for place in places(found) {
                 let slot = self.slot(bucket, place);
                 for words in words {
@@ -148,6 +191,7 @@ impl<A> MappedTable<A> {
                 places(due).for_each(|place| at(bucket, place));
             }
         }
+        Ok(())
     }
 
     /// The places of a bucket with an entry, as bits.
@@ -238,12 +282,85 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(data: &MapData, bytes: usize) -> io::Result<Self> {
-        let fd = data.fd().as_fd().as_raw_fd();
+    fn new(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
         // SAFETY: a new mapping, of a file's pages that nobody takes for anything but atomic words.
-        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+        let start =
+            unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        Self::made(start, bytes)
+    }
+
+    /// Addresses for so many bytes, where nothing is yet.
+    fn reserve(bytes: usize) -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+        Self::made(start, bytes)
+    }
+
+    fn made(start: *mut libc::c_void, bytes: usize) -> io::Result<Self> {
         let mapped = if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) };
         Ok(Self { start: mapped.ok_or_else(io::Error::last_os_error)?, bytes })
+    }
+
+    /// Maps the pages of a file that hold these bytes where they are reserved. What was mapped there before is the same.
+    fn fill(&self, file: BorrowedFd<'_>, bytes: Range<usize>) -> io::Result<()> {
+        let page = page_bytes();
+        let (from, to) = (bytes.start / page * page, bytes.end.min(self.bytes));
+        // SAFETY: within the reserved pages, which nobody reads meanwhile.
+        let start = unsafe {
+            let at = self.start.as_ptr().add(from).cast();
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            libc::mmap(at, to - from, libc::PROT_READ, flags, file.as_raw_fd(), from as libc::off_t)
+        };
+        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+fn page_bytes() -> usize {
+    // SAFETY: no memory is involved.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4_096)
+}
+
+fn cannot_map(name: &str, error: io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("cannot map `{name}`"))
+}
+
+/// What is mapped of a table's entries so far.
+#[derive(Debug)]
+struct OnDemand {
+    name: String,
+    file: OwnedFd,
+    bucket_bytes: usize,
+    mapped: Vec<bool>,
+    /// How many buckets more are mapped one by one, before all that are left are at once.
+    singly: usize,
+}
+
+/// For how many pages of a table one of its buckets is mapped alone: alone it takes the kernel as long as so many pages
+/// take in a row, or less.
+const PAGES_FOR_ONE: usize = 8;
+
+impl OnDemand {
+    fn new(name: &str, file: OwnedFd, buckets: usize, bucket_bytes: usize) -> Self {
+        let singly = buckets * bucket_bytes / page_bytes() / PAGES_FOR_ONE;
+        Self { name: name.to_owned(), file, bucket_bytes, mapped: vec![false; buckets], singly }
+    }
+
+    /// Makes sure that a bucket's entries are mapped.
+    fn map(&mut self, bucket: usize, slots: &Mapping) -> anyhow::Result<()> {
+        if self.mapped[bucket] {
+            return Ok(());
+        }
+        let file = self.file.as_fd();
+        let filled = if self.singly == 0 {
+            self.mapped.fill(true);
+            slots.fill(file, 0..slots.bytes)
+        } else {
+            self.singly -= 1;
+            self.mapped[bucket] = true;
+            slots.fill(file, bucket * self.bucket_bytes..(bucket + 1) * self.bucket_bytes)
+        };
+        filled.map_err(|error| cannot_map(&self.name, error))
     }
 }
 
@@ -258,15 +375,38 @@ impl Drop for Mapping {
 #[cfg(test)]
 impl<A> MappedTable<A> {
     pub fn of_memory(buckets: usize) -> Self {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        let memory = |bytes| {
+        Self::of_files(&Self::files(buckets), buckets, Mapped::AtOnce)
+    }
+
+    /// Files for the tags and entries of so many buckets.
+    fn files(buckets: usize) -> [OwnedFd; 2] {
+        use std::os::fd::FromRawFd;
+        [TAGS_BYTES, slots_bytes::<A>()].map(|bytes| {
+            // SAFETY: the name ends with a zero, and the descriptor is nobody else's.
+            let file = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"table".as_ptr(), libc::MFD_CLOEXEC)) };
+            // SAFETY: no memory is involved.
+            assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), (buckets * bytes) as libc::off_t) }, 0);
+            file
+        })
+    }
+
+    /// The table in these files, which can be written where it is mapped at once.
+    fn of_files([tags, slots]: &[OwnedFd; 2], buckets: usize, mapped: Mapped) -> Self {
+        let (slots_bytes, protection) = (slots_bytes::<A>(), libc::PROT_READ | libc::PROT_WRITE);
+        let memory = |file: &OwnedFd, bytes| {
             // SAFETY: a new mapping.
-            let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
-            assert_ne!(start, libc::MAP_FAILED);
-            Mapping { start: NonNull::new(start.cast()).expect("a mapping"), bytes }
+            let start =
+                unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+            Mapping::made(start, bytes).unwrap()
         };
-        let (tags, slots) = (memory(buckets * TAGS_BYTES), memory(buckets * slots_bytes::<A>()));
-        Self { tags, slots, buckets, family: PhantomData }
+        let (slots, on_demand) = match mapped {
+            Mapped::AtOnce => (memory(slots, buckets * slots_bytes), None),
+            Mapped::OnDemand => {
+                let on_demand = OnDemand::new("table", slots.try_clone().unwrap(), buckets, slots_bytes);
+                (Mapping::reserve(buckets * slots_bytes).unwrap(), Some(Mutex::new(on_demand)))
+            }
+        };
+        Self { tags: memory(tags, buckets * TAGS_BYTES), slots, on_demand, buckets, family: PhantomData }
     }
 
     /// Puts an entry into a place, which nobody reads meanwhile.
@@ -287,6 +427,7 @@ const TAG: u32 = 77;
 #[cfg(test)]
 mod tests {
     use std::{
+        hint,
         sync::atomic::{AtomicBool, Ordering::SeqCst},
         thread,
     };
@@ -296,6 +437,7 @@ mod tests {
     use super::*;
 
     const BUSY: u32 = 1;
+    const BUCKETS: usize = 20;
 
     /// The words of what is shown.
     fn words<A>(key: &FlowKey<A>) -> &[AtomicU64] {
@@ -303,17 +445,15 @@ mod tests {
         unsafe { std::slice::from_raw_parts(ptr::from_ref(key).cast(), size_of::<Slot<A>>() / 8) }
     }
 
-    /// Every place has words of its own, and one in three a tag.
-    fn full<A>(buckets: usize) -> MappedTable<A> {
-        let table = MappedTable::of_memory(buckets);
-        for (bucket, place) in places_of(&table) {
+    /// Gives every place words of its own, and one in three a tag.
+    fn fill<A>(table: &MappedTable<A>) {
+        for (bucket, place) in places_of(table) {
             for word in 0..size_of::<Slot<A>>() / 8 {
                 // SAFETY: within the slot.
                 unsafe { &*table.slot(bucket, place).add(word) }.store(number(bucket, place, word), Relaxed);
             }
             table.tag(bucket, place).store([0, BUSY, TAG][place as usize % 3], Relaxed);
         }
-        table
     }
 
     fn places_of<A>(table: &MappedTable<A>) -> impl Iterator<Item = (usize, u32)> + use<A> {
@@ -328,33 +468,55 @@ mod tests {
     /// Which words are left out at a glance: from the time when the low side was last seen to the one of the handshake's
     /// end, and from the time when the high side was last seen.
     fn is_shown_what_there_is<A>(left_out: &[usize]) {
-        let table = full::<A>(20);
-        let taken: Vec<_> = places_of(&table).filter(|(_, place)| place % 3 == 2).collect();
+        let files = MappedTable::<A>::files(BUCKETS);
+        let table = MappedTable::<A>::of_files(&files, BUCKETS, Mapped::AtOnce);
+        fill(&table);
+        is_shown_of(&table, left_out);
+        // Some of the buckets one by one, and then the others together.
+        let on_demand = MappedTable::<A>::of_files(&files, BUCKETS, Mapped::OnDemand);
+        let left = || on_demand.on_demand.as_ref().unwrap().lock().unwrap().singly;
+        assert!((1..BUCKETS).contains(&left()));
+        is_shown_of(&on_demand, left_out);
+        assert_eq!(left(), 0);
+    }
+
+    fn is_shown_of<A>(table: &MappedTable<A>, left_out: &[usize]) {
+        let taken: Vec<_> = places_of(table).filter(|(_, place)| place % 3 == 2).collect();
         let mut shown = taken.iter();
-        table.for_each(|key, _| {
-            let &(bucket, place) = shown.next().expect("no more than there are");
-            for (index, word) in words(key).iter().enumerate() {
-                assert_eq!(word.load(Relaxed), number(bucket, place, index));
-            }
-        });
+        table
+            .for_each(|key, _| {
+                let &(bucket, place) = shown.next().expect("no more than there are");
+                for (index, word) in words(key).iter().enumerate() {
+                    assert_eq!(word.load(Relaxed), number(bucket, place, index));
+                }
+            })
+            .unwrap();
         assert_eq!(shown.len(), 0);
         let mut shown = taken.iter().flat_map(|at| [(at, Extent::Glance), (at, Extent::Whole)]);
-        table.for_each_at_a_glance(|key, _, extent| {
-            let (&(bucket, place), expected) = shown.next().expect("no more than there are");
-            assert_eq!(extent, expected);
-            for (index, word) in words(key).iter().enumerate() {
-                let is_left_out = extent == Extent::Glance && left_out.contains(&index);
-                assert_eq!(word.load(Relaxed), if is_left_out { 0 } else { number(bucket, place, index) }, "{index}");
-            }
-            Enough::No
-        });
+        table
+            .for_each_at_a_glance(|key, _, extent| {
+                let (&(bucket, place), expected) = shown.next().expect("no more than there are");
+                assert_eq!(extent, expected);
+                for (index, word) in words(key).iter().enumerate() {
+                    let is_left_out = extent == Extent::Glance && left_out.contains(&index);
+                    assert_eq!(
+                        word.load(Relaxed),
+                        if is_left_out { 0 } else { number(bucket, place, index) },
+                        "{index}"
+                    );
+                }
+                Enough::No
+            })
+            .unwrap();
         assert_eq!(shown.count(), 0);
         let mut glances = 0;
-        table.for_each_at_a_glance(|_, _, extent| {
-            assert_eq!(extent, Extent::Glance);
-            glances += 1;
-            Enough::Yes
-        });
+        table
+            .for_each_at_a_glance(|_, _, extent| {
+                assert_eq!(extent, Extent::Glance);
+                glances += 1;
+                Enough::Yes
+            })
+            .unwrap();
         assert_eq!(glances, taken.len());
     }
 
@@ -363,6 +525,14 @@ mod tests {
         // By hand, from the layout: an IPv4 flow begins at the second word of its slot, an IPv6 one at the fifth.
         is_shown_what_there_is::<Ipv4>(&[8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 28, 29, 30, 31]);
         is_shown_what_there_is::<Ipv6>(&[11, 12, 13, 14, 15, 16, 17, 18, 19, 27, 28, 29, 30, 31, 32, 33, 34]);
+    }
+
+    struct Stop<'a>(&'a AtomicBool);
+
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
     }
 
     #[test]
@@ -383,23 +553,29 @@ mod tests {
                         unsafe { &*table.slot(0, 5).add(index) }.store(value, Relaxed);
                     }
                     table.tag(0, 5).swap(TAG, SeqCst);
+                    // For as long as a copy takes, so that some are not disturbed.
+                    (0..turn % 300).for_each(|_| hint::spin_loop());
                 }
                 turn
             });
+            // However it ends, the writer does as well.
+            let stopped = Stop(&stop);
             let mut seen = [0_u64; 2];
-            while seen.iter().any(|&times| times < 20_000) {
-                table.for_each_at_a_glance(|key, flow, extent| {
-                    let turn = flow.times.changed_ns.get();
-                    assert_eq!(flow.word.0.get(), turn << 48 | turn & 0xffff_ffff);
-                    let others = words(key).iter().map(|word| word.load(Relaxed));
-                    let is_of_another = |word: &u64| *word != turn && *word != 0 && *word != flow.word.0.get();
-                    assert_eq!(others.filter(is_of_another).count(), 0);
-                    assert!(extent == Extent::Glance || flow.high.packets.get() == turn);
-                    seen[usize::from(extent == Extent::Whole)] += 1;
-                    Enough::No
-                });
+            while seen.iter().any(|&times| times < 100_000) {
+                table
+                    .for_each_at_a_glance(|key, flow, extent| {
+                        let turn = flow.times.changed_ns.get();
+                        assert_eq!(flow.word.0.get(), turn << 48 | turn & 0xffff_ffff);
+                        let others = words(key).iter().map(|word| word.load(Relaxed));
+                        let is_of_another = |word: &u64| *word != turn && *word != 0 && *word != flow.word.0.get();
+                        assert_eq!(others.filter(is_of_another).count(), 0);
+                        assert!(extent == Extent::Glance || flow.high.packets.get() == turn);
+                        seen[usize::from(extent == Extent::Whole)] += 1;
+                        Enough::No
+                    })
+                    .unwrap();
             }
-            stop.store(true, Relaxed);
+            drop(stopped);
             (seen, writer.join().expect("the writer ends"))
         });
         assert!(changes > 1_000, "{seen:?} looks saw {changes} changes");

@@ -24,7 +24,7 @@ use tcp_observer_common::{
 use super::{
     bpf::{Plain, Table},
     lock,
-    mapped::MappedTable,
+    mapped::{Mapped, MappedTable},
 };
 use crate::exit::Failure;
 
@@ -53,11 +53,12 @@ pub struct PinnedMaps {
 
 impl PinnedMaps {
     /// Opens the maps that an agent has pinned under `pin_dir`.
+    /// The tables' entries are mapped as is said.
     ///
     /// # Errors
     /// With [`Failure::Unavailable`] when no agent is running there, when it is of another version, or when the
     /// privilege is missing.
-    pub fn open(pin_dir: &Path) -> anyhow::Result<Self> {
+    pub fn open(pin_dir: &Path, mapped: Mapped) -> anyhow::Result<Self> {
         check_presence(pin_dir)?;
         if let lock::Holder::Gone(pid) = lock::holder(pin_dir) {
             return Err(Failure::unavailable(format!(
@@ -69,7 +70,7 @@ impl PinnedMaps {
         // Through the layout first: with another version's maps, opening the others would only say less.
         let pins = Pins { pin_dir };
         let layout = read_layout(pin_dir, &pins.open_unchecked(map::LAYOUT)?)?;
-        pins.open_all(layout)
+        pins.open_all(layout, mapped)
     }
 }
 
@@ -90,13 +91,13 @@ pub(super) struct Pins<'a> {
 }
 
 impl Pins<'_> {
-    fn open_all(&self, layout: Layout) -> anyhow::Result<PinnedMaps> {
+    fn open_all(&self, layout: Layout, mapped: Mapped) -> anyhow::Result<PinnedMaps> {
         Ok(PinnedMaps {
             layout,
-            flows_ipv4: self.table(map::FLOWS_IPV4)?,
-            flows_ipv6: self.table(map::FLOWS_IPV6)?,
-            half_open_ipv4: self.table(map::HALF_OPEN_IPV4)?,
-            half_open_ipv6: self.table(map::HALF_OPEN_IPV6)?,
+            flows_ipv4: self.table(map::FLOWS_IPV4, mapped)?,
+            flows_ipv6: self.table(map::FLOWS_IPV6, mapped)?,
+            half_open_ipv4: self.table(map::HALF_OPEN_IPV4, mapped)?,
+            half_open_ipv6: self.table(map::HALF_OPEN_IPV6, mapped)?,
             counters: self.open(map::COUNTERS)?,
             handshakes: self.open(map::HANDSHAKES)?,
             ports: self.open(map::PORTS)?,
@@ -109,9 +110,9 @@ impl Pins<'_> {
         PinnedMap::new(name, &self.open_unchecked(name)?)
     }
 
-    fn table<A>(&self, name: &str) -> anyhow::Result<MappedTable<A>> {
+    fn table<A>(&self, name: &str, mapped: Mapped) -> anyhow::Result<MappedTable<A>> {
         let tags = format!("{name}{}", map::TAGS);
-        MappedTable::new(name, &self.open_unchecked(&tags)?, &self.open_unchecked(name)?)
+        MappedTable::new(name, &self.open_unchecked(&tags)?, &self.open_unchecked(name)?, mapped)
     }
 
     fn open_unchecked(&self, name: &str) -> anyhow::Result<MapData> {
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn without_pins_the_error_says_how_to_start_an_agent() {
-        let error = PinnedMaps::open(Path::new("/nonexistent/tcp-observer")).unwrap_err();
+        let error = PinnedMaps::open(Path::new("/nonexistent/tcp-observer"), Mapped::OnDemand).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(Failure::Unavailable(_))), "{error:#}");
         assert_eq!(
             error.to_string(),

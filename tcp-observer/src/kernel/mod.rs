@@ -32,4 +32,5 @@ mod snapshot;
 pub mod sockets;
 pub mod sweep;
 
+pub use mapped::Mapped;
 pub use maps::PinnedMaps;

@@ -83,12 +83,12 @@ pub fn reconcile(maps: &PinnedMaps, sweep: &OwnedFd, which: Which, looks: &mut L
     let now_ns = clock::monotonic_ns();
     let mut candidates = Vec::new();
     let since_ns = looks.half_open_ns;
-    let mut flows = collect(&maps.half_open_ipv4, request::GONE_IPV4, since_ns..now_ns, &mut candidates)
-        + collect(&maps.half_open_ipv6, request::GONE_IPV6, since_ns..now_ns, &mut candidates);
+    let mut flows = collect(&maps.half_open_ipv4, request::GONE_IPV4, since_ns..now_ns, &mut candidates)?
+        + collect(&maps.half_open_ipv6, request::GONE_IPV6, since_ns..now_ns, &mut candidates)?;
     if which == Which::All {
         let since_ns = looks.settled_ns;
-        flows += collect(&maps.flows_ipv4, request::GONE_IPV4, since_ns..now_ns, &mut candidates)
-            + collect(&maps.flows_ipv6, request::GONE_IPV6, since_ns..now_ns, &mut candidates);
+        flows += collect(&maps.flows_ipv4, request::GONE_IPV4, since_ns..now_ns, &mut candidates)?
+            + collect(&maps.flows_ipv6, request::GONE_IPV6, since_ns..now_ns, &mut candidates)?;
     }
     let gone = close_gone(sweep, &candidates, flows)?;
     looks.half_open_ns = now_ns;
@@ -139,7 +139,12 @@ fn unscoped(end: SocketAddr) -> SocketAddr {
 }
 
 /// Adds the flows of a table that have come due since the last look; how many it has.
-fn collect<A>(table: &MappedTable<A>, kind: u8, between: Range<u64>, candidates: &mut Vec<Candidate>) -> usize
+fn collect<A>(
+    table: &MappedTable<A>,
+    kind: u8,
+    between: Range<u64>,
+    candidates: &mut Vec<Candidate>,
+) -> anyhow::Result<usize>
 where
     FlowKey<A>: Key + Copy,
 {
@@ -150,8 +155,8 @@ where
         if is_due(word, flow, &between) {
             candidates.push(candidate(key, flow, word, kind));
         }
-    });
-    flows
+    })?;
+    Ok(flows)
 }
 
 fn candidate<A>(key: &FlowKey<A>, flow: &Flow, word: Word, kind: u8) -> Candidate

@@ -44,7 +44,7 @@ impl Source for PinnedMaps {
         let sockets = socket_view();
         let moment = self.moment();
         let mut count = Count::new(moment, sockets.as_ref());
-        let tables = self.read(&mut count);
+        let tables = self.read(&mut count)?;
         Ok(Overview { census: count.census(), totals, tables, sockets })
     }
 }
@@ -68,7 +68,7 @@ impl PinnedMaps {
         let moment = self.moment();
         let taken_unix_ns = moment.unix_ns(moment.now_ns);
         let take = |record| take(record, taken_unix_ns, sockets.as_ref());
-        let tables = self.read(&mut Records { moment, interfaces: InterfaceNames::read(self)?, take });
+        let tables = self.read(&mut Records { moment, interfaces: InterfaceNames::read(self)?, take })?;
         Ok(Snapshot { taken_unix_ns, flows: Vec::new(), totals, tables, sockets })
     }
 
@@ -77,27 +77,27 @@ impl PinnedMaps {
     /// later is right.
     ///
     /// # Errors
-    /// When the interfaces' names cannot be read.
+    /// When the tables or the interfaces' names cannot be read.
     pub fn for_each_flow(&self, visit: impl FnMut(FlowRecord)) -> anyhow::Result<u64> {
         let moment = self.moment();
         let mut records = Records { moment, interfaces: InterfaceNames::read(self)?, take: visit };
         let records = &mut records;
-        read_table(&self.half_open_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record));
-        read_table(&self.flows_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record));
-        read_table(&self.half_open_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record));
-        read_table(&self.flows_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record));
+        read_table(&self.half_open_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record))?;
+        read_table(&self.flows_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record))?;
+        read_table(&self.half_open_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record))?;
+        read_table(&self.flows_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record))?;
         Ok(moment.unix_ns(moment.now_ns))
     }
 
     /// Shows every flow to a view, once; how full the tables are.
-    fn read<V: View>(&self, view: &mut V) -> Vec<TableUsage> {
+    fn read<V: View>(&self, view: &mut V) -> anyhow::Result<Vec<TableUsage>> {
         let mut reading = Reading { view, tables: Vec::new() };
         let (half_open, settled) = (&self.half_open_ipv4, &self.flows_ipv4);
-        reading.family((TableKind::HalfOpenIpv4, half_open), (TableKind::FlowsIpv4, settled));
+        reading.family((TableKind::HalfOpenIpv4, half_open), (TableKind::FlowsIpv4, settled))?;
         let (half_open, settled) = (&self.half_open_ipv6, &self.flows_ipv6);
-        reading.family((TableKind::HalfOpenIpv6, half_open), (TableKind::FlowsIpv6, settled));
+        reading.family((TableKind::HalfOpenIpv6, half_open), (TableKind::FlowsIpv6, settled))?;
         reading.tables.sort_by_key(|usage| usage.table.index());
-        reading.tables
+        Ok(reading.tables)
     }
 
     /// How many entries all tables have room for.
@@ -294,7 +294,7 @@ struct Reading<'a, V> {
 
 impl<V: View> Reading<'_, V> {
     /// Both tables of one address family.
-    fn family<A>(&mut self, half_open: Named<'_, A>, settled: Named<'_, A>)
+    fn family<A>(&mut self, half_open: Named<'_, A>, settled: Named<'_, A>) -> anyhow::Result<()>
     where
         FlowKey<A>: Key + Copy + Eq + Hash,
     {
@@ -304,7 +304,7 @@ impl<V: View> Reading<'_, V> {
         self.table(half_open, Extent::Whole, |_, key, flow, seen| {
             sought.note(key, flow.word.load());
             candidates.push((*key, seen));
-        });
+        })?;
         // Settled flows that may have been half open when those were read. Most have not changed since long before, and
         // cost nothing.
         let mut moved = HashSet::<FlowKey<A>, RandomState>::default();
@@ -315,11 +315,12 @@ impl<V: View> Reading<'_, V> {
                 moved.insert(*key);
             }
             view.take(key, seen);
-        });
+        })?;
         candidates
             .into_iter()
             .filter(|(key, _)| !moved.contains(key))
             .for_each(|(key, seen)| self.view.take(&key, seen));
+        Ok(())
     }
 
     fn table<A>(
@@ -327,11 +328,13 @@ impl<V: View> Reading<'_, V> {
         (table, map): Named<'_, A>,
         first: Extent,
         take: impl FnMut(&mut V, &FlowKey<A>, &Flow, V::Seen),
-    ) where
+    ) -> anyhow::Result<()>
+    where
         FlowKey<A>: Key,
     {
-        let entries = read_table(map, first, self.view, take);
+        let entries = read_table(map, first, self.view, take)?;
         self.tables.push(TableUsage { table, entries, capacity: map.capacity() });
+        Ok(())
     }
 }
 
@@ -341,7 +344,7 @@ fn read_table<A, V: View>(
     first: Extent,
     view: &mut V,
     mut take: impl FnMut(&mut V, &FlowKey<A>, &Flow, V::Seen),
-) -> u64
+) -> anyhow::Result<u64>
 where
     FlowKey<A>: Key,
 {
@@ -355,12 +358,12 @@ where
         Enough::Yes
     };
     match first {
-        Extent::Glance => table.for_each_at_a_glance(visit),
+        Extent::Glance => table.for_each_at_a_glance(visit)?,
         Extent::Whole => table.for_each(|key, flow| {
             visit(key, flow, Extent::Whole);
-        }),
+        })?,
     }
-    entries
+    Ok(entries)
 }
 
 /// Half-open flows that may settle without a change of state, which would say when.
@@ -529,11 +532,11 @@ mod tests {
             let mut records =
                 Records { moment: moment(), interfaces: InterfaceNames(Vec::new()), take: |flow| flows.push(flow) };
             let mut reading = Reading { view: &mut records, tables: Vec::new() };
-            reading.family(named().0, named().1);
+            reading.family(named().0, named().1).unwrap();
             assert!(reading.tables.iter().all(|usage| usage.entries == 1_000));
             let mut count = Count::new(moment(), Some(&sockets));
             let mut reading = Reading { view: &mut count, tables: Vec::new() };
-            reading.family(named().0, named().1);
+            reading.family(named().0, named().1).unwrap();
             assert!(reading.tables.iter().all(|usage| usage.entries == 1_000));
             let taken_unix_ns = moment().unix_ns(NOW_NS);
             let snapshot = Snapshot { flows, taken_unix_ns, sockets: Some(sockets.clone()), ..fixture::empty() };
@@ -559,7 +562,8 @@ mod tests {
         });
         let mut count = Count::new(moment(), None);
         Reading { view: &mut count, tables: Vec::new() }
-            .family((TableKind::HalfOpenIpv4, &tables[0]), (TableKind::FlowsIpv4, &tables[1]));
+            .family((TableKind::HalfOpenIpv4, &tables[0]), (TableKind::FlowsIpv4, &tables[1]))
+            .unwrap();
         count.census().flows
     }
 
