@@ -8,6 +8,7 @@ use integration_tests::{
     synthetic::{Hook, Lane, Order},
 };
 
+use super::apart;
 use crate::figure::{Figure, Unit};
 
 /// Who takes the same frames: what is measured of the other two is what they take longer than the first.
@@ -40,6 +41,8 @@ pub struct Case {
     pub flows: u32,
     pub frame: Vec<u8>,
     pub repeat: u32,
+    /// Each run by itself, after other work.
+    pub apart: bool,
     pub lanes: Three<Lane>,
     pub warming: Option<Warming>,
     /// Where the frame has its sequence number, and by how much that moves with each run.
@@ -57,6 +60,7 @@ impl Case {
             flows: 1,
             frame: frame.bytes(),
             repeat: 0,
+            apart: false,
             lanes,
             warming: None,
             moving: None,
@@ -93,7 +97,8 @@ impl Case {
                 lane.seek(seed);
             }
         }
-        choose(&mut self.lanes).run(&self.frame, self.repeat)
+        let lane = choose(&mut self.lanes);
+        if self.apart { apart::run(lane, &self.frame, self.repeat) } else { lane.run(&self.frame, self.repeat) }
     }
 
     pub fn figure(&self) -> Figure {

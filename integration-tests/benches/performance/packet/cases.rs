@@ -17,10 +17,12 @@ use super::{
 
 /// Runs of one frame, and of frames at random.
 const REPEAT: u32 = 100_000;
+/// Runs after other work, each of which takes a hundred times as long.
+const REPEAT_APART: u32 = 64;
 /// So many flows are shown a frame within much less than a second, and do not fit into a cache.
 const MANY: u32 = 250_000;
 
-/// One flow: an ACK without data, over and over; and data in order.
+/// One flow: an ACK without data, over and over, and each after other work; and data in order.
 pub fn hot(side: &Side<'_>, hook: Hook, family: Family) -> Vec<Case> {
     let direction = hook.direction();
     let programs = side.programs(hook);
@@ -28,6 +30,11 @@ pub fn hot(side: &Side<'_>, hook: Hook, family: Family) -> Vec<Case> {
     let frame = |port| flows::as_first(flows::ack(family, direction, port), direction);
     let lanes = programs.map(Lane::plain);
     let ack = Case { repeat: REPEAT, ..Case::new("ACK of one flow", (hook, family), &frame(HOT), lanes) };
+    let apart = Case {
+        repeat: REPEAT_APART,
+        apart: true,
+        ..Case::new("ACK of one flow, after other work", (hook, family), &frame(HOT), programs.map(Lane::plain))
+    };
     let seq_offset = if family == Family::V4 { 38 } else { 58 };
     let lanes = programs.map(|program| Lane::advancing(hook.kind(), seq_offset, REQUEST_BYTES as i32, program));
     let mut data = frame(TALKING).with_payload(REQUEST_BYTES as usize);
@@ -37,7 +44,7 @@ pub fn hot(side: &Side<'_>, hook: Hook, family: Family) -> Vec<Case> {
         moving: Some((seq_offset as usize, REQUEST_BYTES)),
         ..Case::new("data of one flow", (hook, family), &data, lanes)
     };
-    vec![ack, data]
+    vec![ack, data, apart]
 }
 
 /// ACKs of established flows, one of all of them each time.

@@ -9,6 +9,7 @@ use integration_tests::{
 };
 
 use super::{
+    apart,
     case::{self, Three},
     side::Side,
 };
@@ -16,6 +17,8 @@ use crate::figure::Figure;
 
 /// Connections of a round; those of all rounds have to fit beside the established ones.
 const TOGETHER: u32 = 5_000;
+/// And of those whose packets come after other work.
+const APART: u32 = 50;
 
 pub struct Connections {
     ingress: Hook,
@@ -23,6 +26,7 @@ pub struct Connections {
     flows: u32,
     steps: Vec<(Vec<u8>, Three<Lane>)>,
     rounds: Vec<[f64; 2]>,
+    apart: Vec<[f64; 2]>,
     begun: u32,
 }
 
@@ -33,21 +37,29 @@ impl Connections {
             let hook = if direction == ingress.direction() { ingress } else { Hook::TcEgress };
             (frame.bytes(), case::behind(hook, family, Order::Sequential, &side.programs(hook)))
         });
-        Self { ingress, family, flows, steps: steps.collect(), rounds: Vec::new(), begun: 0 }
+        Self { ingress, family, flows, steps: steps.collect(), rounds: Vec::new(), apart: Vec::new(), begun: 0 }
     }
 
     pub fn round(&mut self) {
+        let together = self.step_by_step(TOGETHER, |lane, frame| lane.run(frame, TOGETHER));
+        self.rounds.push(together);
+        let apart = self.step_by_step(APART, |lane, frame| apart::run(lane, frame, APART));
+        self.apart.push(apart);
+    }
+
+    /// What all packets of so many further connections take above the empty program: the reference, and ours.
+    fn step_by_step(&mut self, connections: u32, run: impl Fn(&Lane, &[u8]) -> f64) -> [f64; 2] {
         let mut sum = [0.0, 0.0];
         for (frame, lanes) in &mut self.steps {
             for lane in [&mut lanes.empty, &mut lanes.reference, &mut lanes.ours] {
                 lane.seek(self.begun.into());
             }
-            let took = lanes.map(|lane| lane.run(frame, TOGETHER));
+            let took = lanes.map(|lane| run(lane, frame));
             sum[0] += took.reference - took.empty;
             sum[1] += took.ours - took.empty;
         }
-        self.begun += TOGETHER;
-        self.rounds.push(sum);
+        self.begun += connections;
+        sum
     }
 
     pub fn ingress(&self) -> Hook {
@@ -60,11 +72,19 @@ impl Connections {
     }
 
     /// All packets of a connection together, and for each: the ratio is that of all.
-    pub fn figures(&self) -> [Figure; 2] {
+    pub fn figures(&self) -> [Figure; 4] {
         let packets = self.steps.len() as f64;
-        let each: Vec<_> = self.rounds.iter().map(|round| round.map(|sum| sum / packets)).collect();
-        let figure = |name, rounds: &[[f64; 2]]| case::figure(name, self.ingress, self.family, self.flows, rounds);
-        let each = figure("a packet of a whole connection", &each);
-        [figure("a whole connection", &self.rounds), Figure { reference: None, ..each }]
+        let figure =
+            |name: &str, rounds: &[[f64; 2]]| case::figure(name, self.ingress, self.family, self.flows, rounds);
+        let each = |name, rounds: &[[f64; 2]]| {
+            let each: Vec<_> = rounds.iter().map(|round| round.map(|sum| sum / packets)).collect();
+            Figure { reference: None, ..figure(name, &each) }
+        };
+        [
+            figure("a whole connection", &self.rounds),
+            each("a packet of a whole connection", &self.rounds),
+            figure("a whole connection, after other work", &self.apart),
+            each("a packet of a whole connection, after other work", &self.apart),
+        ]
     }
 }

@@ -4,6 +4,7 @@
 //! The programs are those of agents that were started as anybody starts them and stand still meanwhile (SIGSTOP). Flows
 //! get into their tables as frames; no table is touched otherwise. Rounds of all cases alternate, pinned to one CPU.
 
+mod apart;
 mod case;
 mod cases;
 mod connection;
