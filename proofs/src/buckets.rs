@@ -67,13 +67,15 @@ word!(
     |word| word.load(Acquire)
 );
 
-/// A hash as good as random: splitmix64, by Steele, Lea and Flood.
-pub fn random_hash(key: u32) -> Hash {
-    let mut z = (u64::from(key) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^= z >> 31;
-    Hash { first: (z >> 32) as u32, second: z as u32 }
+/// Two hashes as good as random: two numbers of one sequence of splitmix64, by Steele, Lea and Flood.
+pub fn random_hash(key: u32) -> Hash<impl Fn() -> u32 + Copy> {
+    let nth = |n: u64| {
+        let mut z = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    };
+    Hash { first: nth(2 * u64::from(key)), second: move || (nth(2 * u64::from(key) + 1) >> 32) as u32 }
 }
 
 /// One place: its tag, and an entry of a number, a key, and two words that are to be of the same entry as the key.
@@ -112,11 +114,17 @@ impl<W: Word> Place for Cell<W> {
 /// A table of buckets with `PLACES` words each. The first cell of a bucket is its control word's.
 pub struct Table<W, const PLACES: u32> {
     pub cells: Vec<Cell<W>>,
+    keeps_order: bool,
 }
 
 impl<W: Word, const PLACES: u32> Table<W, PLACES> {
     pub fn new(buckets: u32) -> Self {
-        Self { cells: (0..buckets * PLACES).map(|_| Cell::new()).collect() }
+        Self { cells: (0..buckets * PLACES).map(|_| Cell::new()).collect(), keeps_order: false }
+    }
+
+    /// One in whose buckets entries are put one after the other.
+    pub fn in_order(buckets: u32) -> Self {
+        Self { keeps_order: true, ..Self::new(buckets) }
     }
 
     /// The cell of a place.
@@ -175,5 +183,9 @@ impl<'a, W: Word, const PLACES: u32> Buckets for &'a Table<W, PLACES> {
 
     fn bucket(&self, index: u32) -> Option<Self::Bucket> {
         self.cells.chunks(PLACES as usize).nth(index as usize).map(BucketOf)
+    }
+
+    fn keeps_order(&self) -> bool {
+        self.keeps_order
     }
 }

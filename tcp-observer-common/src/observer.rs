@@ -25,8 +25,8 @@ use core::{cell::Cell, ops::Deref};
 
 use crate::{
     conn::{
-        Decision, Flow, Judged, LULL_NS, Letter, Locality, Mark, Note, Outcome, Role, Sent, Story, Times, Verdict,
-        Word, WordCell, acknowledges_what_was_sent, begin, count, next, on_quote, tell,
+        Decision, Flow, Judged, Letter, Locality, Mark, Note, Outcome, Role, Sent, Story, Times, Verdict, Word,
+        WordCell, acknowledges_what_was_sent, begin, count, next, on_quote, tell, tell_first,
     },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
@@ -78,6 +78,11 @@ pub trait Table<A> {
     /// When it is, or when there is no room.
     fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal>;
     fn remove(&self, key: &FlowKey<A>);
+    /// The same where it is known where the flow lies.
+    #[inline(always)]
+    fn take_out(&self, key: &FlowKey<A>, _entry: &Self::Entry) {
+        self.remove(key);
+    }
     /// Puts a flow in the place of the one with this key, so that nobody finds none in between.
     ///
     /// # Errors
@@ -250,7 +255,7 @@ pub fn observe<A: Address, E: Host + Family<A>>(
     sighting: Sighting<'_>,
     options: impl FnOnce() -> crate::segment::Options,
 ) -> Result<(), Skip> {
-    if on_steady(host, key, sighting) {
+    if matches!(on_steady(host, key, sighting), Steady::Taken) {
         return Ok(());
     }
     let segment = Segment { options: options(), ..*sighting.segment };
@@ -316,39 +321,61 @@ pub enum Done {
     Again,
 }
 
+/// What has come of a segment on the shortest path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steady<E> {
+    /// It is taken in.
+    Taken,
+    /// It goes the longer way, and this settled flow is its own.
+    Known(E),
+    /// It goes the longer way, and its flow is yet to be found, if there is one.
+    Unknown,
+}
+
 /// The shortest path: data in order or an ACK of an established flow, at the hook that its direction belongs to, when
-/// nothing about it is new: the history has its letter, the window is open, and the direction was not silent for long.
-/// Says whether the segment was one.
+/// nothing about it is new but that it may be the first of its kind: the window is open, and the direction was not silent
+/// for long.
 #[inline(always)]
-pub fn on_steady<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> bool {
+pub fn on_steady<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    sighting: Sighting<'_>,
+) -> Steady<<E::Table as Table<A>>::Entry> {
     let Sighting { side, segment, tap } = sighting;
-    let (kind, letter) = match segment.kind() {
-        SegmentKind::Data => (SegmentKind::Data, Letter::DATA),
-        SegmentKind::Ack => (SegmentKind::Ack, Letter::ACK),
-        SegmentKind::Rst | SegmentKind::Syn | SegmentKind::SynAck | SegmentKind::Fin => return false,
-    };
-    if segment.window == 0 || !segment.flags.are_plausible() {
-        return false;
+    let flags = segment.flags;
+    if flags.has(Flags::SYN) {
+        return Steady::Unknown;
     }
     let Some(flow) = host.flows().find(key) else {
-        return false;
+        return Steady::Unknown;
     };
+    let (kind, letter) =
+        if segment.payload_bytes > 0 { (SegmentKind::Data, Letter::Data) } else { (SegmentKind::Ack, Letter::Ack) };
     let half = flow.half(side);
     let is_expected = half.tap.get() == tap.0
         && half.next_seq.get() == segment.seq
-        && half.letters.get() & letter != 0
-        && half.is_undisturbed();
-    if !is_expected || !flow.word.load().is_steady() {
-        return false;
+        && half.is_undisturbed()
+        && segment.window != 0
+        && flags.are_plain();
+    let word = flow.word.load();
+    if !is_expected || !word.is_steady() {
+        return Steady::Known(flow);
     }
     let now_ns = host.coarse_ns();
-    if half.silent_ns(now_ns) >= LULL_NS {
-        return false;
+    if half.is_lulled(now_ns) {
+        return Steady::Known(flow);
+    }
+    if !half.has(letter) {
+        // Into a closed window it may be a probe.
+        if !flow.half(side.opposite()).is_undisturbed() {
+            return Steady::Known(flow);
+        }
+        tell_first(host, &flow.story, half, segment, word.role_of(side), letter);
     }
     half.count(segment, now_ns);
     half.advance_in_order(segment);
     host.add(place::segments(tap.direction(), kind), u64::from(segment.wire_segments));
-    true
+    Steady::Taken
 }
 
 /// One attempt to take a segment in.
@@ -371,7 +398,7 @@ pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sigh
 fn update<A: Address, E: Host + Family<A>>(
     host: &E,
     key: &FlowKey<A>,
-    flow: &Flow,
+    flow: &<E::Table as Table<A>>::Entry,
     is_settled: bool,
     sighting: Sighting<'_>,
 ) -> Done {
@@ -481,12 +508,12 @@ fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
 
 /// The handshake is over, or both directions are confirmed: the flow moves among the settled ones.
 #[inline(always)]
-fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &Flow) -> Done {
+fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &<E::Table as Table<A>>::Entry) -> Done {
     let inserted = match host.flows().insert(key, flow) {
         Err(Refusal::Full) if make_room(host, key, false) => host.flows().insert(key, flow),
         inserted => inserted,
     };
-    host.half_open().remove(key);
+    host.half_open().take_out(key, flow);
     match inserted {
         Ok(()) => Done::Updated,
         // What is there is this flow's predecessor, which nobody could find any more.

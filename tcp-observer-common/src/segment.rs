@@ -38,6 +38,12 @@ impl Flags {
         }
     }
 
+    /// Whether they are those of data or of an acknowledgement: ACK, and neither SYN, FIN nor RST.
+    #[inline(always)]
+    pub const fn are_plain(self) -> bool {
+        self.0 & (Self::SYN | Self::FIN | Self::RST | Self::ACK) == Self::ACK
+    }
+
     /// How many of SYN, FIN and RST are set. No TCP sends two of them together.
     #[inline(always)]
     pub const fn controls(self) -> u32 {

@@ -12,11 +12,11 @@ use tcp_observer_common::table::{
 type Full = Table<Native, PLACES>;
 
 fn put(table: &Full, key: u32, value: u32, there: There) -> Result<(), Refusal> {
-    insert(&table, random_hash(key), &key, &value, there)
+    insert(&table, &random_hash(key), &key, &value, there)
 }
 
 fn value_of(table: &Full, key: u32) -> Option<u32> {
-    match find(&table, random_hash(key), &key) {
+    match find(&table, &random_hash(key), &key) {
         Looked::Found(found) => Some(table.cell(found.index, found.place).words()[1]),
         Looked::Absent => None,
         Looked::Unsure => panic!("nobody else is there"),
@@ -24,7 +24,7 @@ fn value_of(table: &Full, key: u32) -> Option<u32> {
 }
 
 fn remove(table: &Full, key: u32) -> bool {
-    let found = find(&table, random_hash(key), &key).found();
+    let found = find(&table, &random_hash(key), &key).found();
     found.is_some_and(|found| release(&found.bucket, found.place, random_hash(key).tag()))
 }
 
@@ -82,7 +82,7 @@ fn any_sequence_of_steps_does_what_it_does_to_a_map() {
 
 #[test]
 fn in_a_full_bucket_the_oldest_entry_comes_first() {
-    let table = Full::new(1);
+    let table = Full::in_order(1);
     let bucket = (&table).bucket(0).unwrap();
     for key in 0..ENTRIES {
         put(&table, key, key, There::Stays).unwrap();
@@ -104,7 +104,7 @@ fn keys_go_home_until_half_of_it_is_taken_and_then_where_there_is_more_room() {
     let table = Full::new(2);
     let home = |key: u32| random_hash(key).buckets(2).0;
     let keys: Vec<u32> = (0..).filter(|&key| home(key) == 0).take(2 * ENTRIES as usize).collect();
-    let lies_in = |key: u32| find(&&table, random_hash(key), &key).found().unwrap().index;
+    let lies_in = |key: u32| find(&&table, &random_hash(key), &key).found().unwrap().index;
     let mut homes = Vec::new();
     for &key in &keys {
         put(&table, key, key, There::Stays).unwrap();
@@ -120,7 +120,7 @@ fn keys_go_home_until_half_of_it_is_taken_and_then_where_there_is_more_room() {
 fn what_was_released_already_is_not_released_again() {
     let table = Full::new(2);
     put(&table, 5, 1, There::Stays).unwrap();
-    let found = find(&&table, random_hash(5), &5).found().unwrap();
+    let found = find(&&table, &random_hash(5), &5).found().unwrap();
     assert!(release(&found.bucket, found.place, random_hash(5).tag()));
     assert!(!release(&found.bucket, found.place, random_hash(5).tag()));
 }
@@ -129,9 +129,9 @@ fn what_was_released_already_is_not_released_again() {
 fn two_keys_with_one_hash_are_two_entries() {
     let table = Full::new(2);
     let hash = random_hash(1);
-    let put = |key: u32| insert(&&table, hash, &key, &key, There::Stays);
+    let put = |key: u32| insert(&&table, &hash, &key, &key, There::Stays);
     assert_eq!([put(1), put(2), put(2)], [Ok(()), Ok(()), Err(Refusal::Exists)]);
-    let place_of = |key: u32| find(&&table, hash, &key).found();
+    let place_of = |key: u32| find(&&table, &hash, &key).found();
     let first = place_of(1).unwrap();
     assert!(release(&first.bucket, first.place, hash.tag()));
     assert!(place_of(1).is_none() && place_of(2).is_some());
@@ -144,7 +144,7 @@ fn two_keys_with_one_hash_are_two_entries() {
 fn an_empty_bucket_has_no_oldest_entry_and_nothing_to_copy() {
     let table = Full::new(1);
     assert_eq!(nth_oldest(&(&table).bucket(0).unwrap(), 0), None);
-    let cell = table.cell(0, 1);
+    let cell = table.cell(0, random_hash(7).place(PLACES));
     assert_eq!(copy_whole(cell, || cell.words()), None);
     put(&table, 7, 9, There::Stays).unwrap();
     assert_eq!(copy_whole(cell, || cell.words()), Some([7, 9, 9]));
@@ -153,12 +153,12 @@ fn an_empty_bucket_has_no_oldest_entry_and_nothing_to_copy() {
 #[test]
 fn a_copy_during_which_the_entry_makes_way_is_made_again_eight_times_at_most() {
     for (changes, copies, copied) in [(1, 2, true), (7, 8, true), (8, 8, false)] {
-        let table = Full::new(1);
+        let (table, place) = (Full::new(1), random_hash(7).place(PLACES));
         put(&table, 7, 9, There::Stays).unwrap();
         let mut made = 0;
-        let copy = copy_whole(table.cell(0, 1), || {
+        let copy = copy_whole(table.cell(0, place), || {
             made += 1;
-            let words = table.cell(0, 1).words();
+            let words = table.cell(0, place).words();
             if made <= changes {
                 assert!(remove(&table, 7));
                 put(&table, 7, 10 + made, There::Stays).unwrap();
@@ -220,30 +220,37 @@ impl<'a> Buckets for &'a Interrupted<'a> {
     fn bucket(&self, index: u32) -> Option<Self::Bucket> {
         (&self.table).bucket(index).map(|bucket| InterruptedBucket { bucket, table: self })
     }
+
+    fn keeps_order(&self) -> bool {
+        (&self.table).keeps_order()
+    }
 }
 
 #[test]
 fn who_looks_in_vain_while_a_key_is_replaced_is_not_sure() {
-    let home = |key: u32| random_hash(key).buckets(2).0;
-    let neighbour = (10..).find(|&key| home(key) == home(3)).unwrap();
+    // Two keys whose place is the first one of the first bucket.
+    let is_first = |key: &u32| (random_hash(*key).home(2), random_hash(*key).place(PLACES)) == (0, 1);
+    let mut keys = (0..).filter(is_first);
+    let (neighbour, key) = (keys.next().unwrap(), keys.next().unwrap());
     let mut unsure = 0;
     for looks in 0..40 {
         let table = Full::new(2);
-        // Both go home, the second behind the first, which then leaves.
-        for key in [neighbour, 3] {
+        // The second one finds its place taken by the first, which then leaves.
+        for key in [neighbour, key] {
             put(&table, key, key, There::Stays).unwrap();
         }
         assert!(remove(&table, neighbour));
-        let act = || put(&table, 3, 4, There::IsReplaced).unwrap();
+        let act = || put(&table, key, 4, There::IsReplaced).unwrap();
         let interrupted = Interrupted { table: &table, looks: Cell::new(looks), act: &act };
-        match find(&&interrupted, random_hash(3), &3) {
-            Looked::Found(found) => assert_eq!(table.cell(found.index, found.place).words()[0], 3),
+        match find(&&interrupted, &random_hash(key), &key) {
+            Looked::Found(found) => assert_eq!(table.cell(found.index, found.place).words()[0], key),
             Looked::Unsure => unsure += 1,
             Looked::Absent => panic!("it is there all the time: interrupted after {looks} looks"),
         }
     }
-    // It moves to the first place. Whoever has passed that already, and not yet the second, misses it: one moment.
-    assert_eq!(unsure, 1);
+    // It moves to the first place. Whoever has passed that already, and not yet the second, misses it: one moment while
+    // looking for the tag, and one while comparing keys.
+    assert_eq!(unsure, 2);
 }
 
 #[test]
@@ -256,7 +263,7 @@ fn a_key_is_found_in_the_table_where_it_lies() {
         put(&second, key, 30, There::IsReplaced).unwrap();
     }
     let which = |key: u32| {
-        find_in_two((&&first, &&second), random_hash(key), &key, false).found().map(|(which, found)| {
+        find_in_two((&&first, &&second), &random_hash(key), &key, false).found().map(|(which, found)| {
             let table = if which == Which::First { &first } else { &second };
             assert_eq!(table.cell(found.index, found.place).words()[0], key);
             which
@@ -279,7 +286,7 @@ fn who_looks_for_a_key_that_moves_to_the_first_table_finds_it_or_is_not_sure() {
         let interrupted = |table, looks| Interrupted { table, looks: Cell::new(looks), act: &act };
         let (in_first, in_second) = if at < 40 { (at, u32::MAX) } else { (u32::MAX, at - 40) };
         let (watched, other) = (interrupted(&first, in_first), interrupted(&second, in_second));
-        match find_in_two((&&watched, &&other), random_hash(3), &3, is_first_unlikely) {
+        match find_in_two((&&watched, &&other), &random_hash(3), &3, is_first_unlikely) {
             Looked::Found(_) => {}
             Looked::Unsure => unsure += 1,
             Looked::Absent => panic!("it is there all the time: {at}"),
@@ -291,7 +298,7 @@ fn who_looks_for_a_key_that_moves_to_the_first_table_finds_it_or_is_not_sure() {
 #[test]
 fn who_finds_nothing_in_two_tables_while_a_home_is_locked_is_not_sure() {
     let tables = [Full::new(1), Full::new(1)];
-    let look = || find_in_two((&&tables[0], &&tables[1]), random_hash(3), &3, true);
+    let look = || find_in_two((&&tables[0], &&tables[1]), &random_hash(3), &3, true);
     assert!(matches!(look(), Looked::Absent));
     for locked in [&tables[..1], &tables[1..], &tables[..]] {
         // The lowest bit of the control word, as the one who holds it has set it.
@@ -306,12 +313,12 @@ fn who_finds_nothing_in_two_tables_while_a_home_is_locked_is_not_sure() {
 fn who_looks_in_vain_while_the_home_is_locked_is_not_sure() {
     let table = Full::new(1);
     let bucket = (&table).bucket(0).unwrap();
-    assert_eq!(find(&&table, random_hash(3), &3).found().map(|found| found.place), None);
-    assert!(matches!(find(&&table, random_hash(3), &3), Looked::Absent));
+    assert_eq!(find(&&table, &random_hash(3), &3).found().map(|found| found.place), None);
+    assert!(matches!(find(&&table, &random_hash(3), &3), Looked::Absent));
     // The lowest bit of the control word, as the one who holds it has set it.
     let control = bucket.word(0);
     assert!(bucket.exchange(0, control, control | 1));
-    assert!(matches!(find(&&table, random_hash(3), &3), Looked::Unsure));
+    assert!(matches!(find(&&table, &random_hash(3), &3), Looked::Unsure));
     assert_eq!(put(&table, 3, 3, There::Stays), Err(Refusal::Busy));
     assert!(bucket.exchange(0, control | 1, control));
     assert_eq!(put(&table, 3, 3, There::Stays), Ok(()));

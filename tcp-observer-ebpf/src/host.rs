@@ -3,6 +3,7 @@
 use core::{
     cell::Cell,
     intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg},
+    mem,
     ptr::read_volatile,
 };
 
@@ -24,8 +25,8 @@ use tcp_observer_common::{
 };
 
 use crate::{
-    maps::{CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV6, PORTS, SCRATCH, TICK},
-    table::{FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6, find4, find6},
+    maps::{CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV6, PORTS, SCRATCH, TICK, UNSTEADY},
+    table::{Entry, FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6, find4, find6},
 };
 
 /// Set at load by tests, which then put the time into [`CLOCK`]. The verifier knows its value and drops the branch.
@@ -90,7 +91,6 @@ where
     let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
         return packed(Done::Again);
     };
-    let key = &key.clone();
     let sighting = Sighting { side: Side::from_bits(side as u8), segment, tap: Tap(tap as u32) };
     packed(observer::attempt(&Kernel::Packets, key, sighting))
 }
@@ -160,8 +160,6 @@ where
     let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
         return Skip::Contended as u64;
     };
-    // A copy: before 6.2 a map takes no key from memory that a function's argument points to.
-    let key = &key.clone();
     let sighting = Sighting { side: Side::from_bits(side_and_over as u8 & 1), segment, tap: Tap(tap as u32) };
     match observer::start(&Kernel::Packets, key, sighting, Note::from_bits((side_and_over >> 1) as u8)) {
         Started::Fresh(note) => 256 | note as u64,
@@ -226,6 +224,15 @@ extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, 
         tell(&Kernel::Packets, flow, segment, judged);
     }
     0
+}
+
+/// Where the entry has found the flow of the segment at hand, for the first attempt to take it in: zero where it has not,
+/// or where that attempt has come to nothing.
+#[inline(always)]
+fn found_at_entry() -> u64 {
+    let Some(stash) = UNSTEADY.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own; packets do not interrupt each other.
+    unsafe { mem::take(&mut (*stash).found) }
 }
 
 /// Set at load by tests that compare with a capture's replay: flows begin with any segment.
@@ -368,8 +375,11 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey<Ipv4>, segment: Option<&Segment>) -> Looked<Known<&'static Flow>> {
-        find4(key, segment)
+    fn find(&self, key: &FlowKey<Ipv4>, segment: Option<&Segment>) -> Looked<Known<Entry>> {
+        match segment.map_or(0, |_| found_at_entry()) {
+            0 => find4(key, segment),
+            at => FLOWS4.find_again(key, at),
+        }
     }
 
     #[inline(always)]
@@ -411,8 +421,11 @@ impl Family<Ipv6> for Kernel {
     }
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey<Ipv6>, segment: Option<&Segment>) -> Looked<Known<&'static Flow>> {
-        find6(key, segment)
+    fn find(&self, key: &FlowKey<Ipv6>, segment: Option<&Segment>) -> Looked<Known<Entry>> {
+        match segment.map_or(0, |_| found_at_entry()) {
+            0 => find6(key, segment),
+            at => FLOWS6.find_again(key, at),
+        }
     }
 
     #[inline(always)]
@@ -422,6 +435,8 @@ impl Family<Ipv6> for Kernel {
 }
 
 #[inline(always)]
-fn holds<K>(set: &HashMap<K, u8>, key: &K) -> bool {
+fn holds<K: Copy>(set: &HashMap<K, u8>, key: &K) -> bool {
+    // A copy: before 6.2 a map takes no key from memory that a function's argument points to.
+    let key = *key;
     set.get_ptr(key).is_some()
 }

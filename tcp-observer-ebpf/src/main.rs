@@ -22,7 +22,7 @@ use tcp_observer_common::{
     counters::{HookDirection, Skip, place},
     flow::{Address, FlowKey, Side},
     frame::Frame,
-    observer::{Family, Host, Sighting, Tap, observe_quote, observe_unsteady, on_steady},
+    observer::{Family, Host, Sighting, Steady, Table, Tap, observe_quote, observe_unsteady, on_steady},
     wire::{self, Link, Network, Parsed},
 };
 
@@ -30,6 +30,7 @@ use crate::{
     frame::{TcFrame, XdpFrame},
     host::Kernel,
     maps::{Stash, UNSTEADY, UNSTEADY_TC, UNSTEADY_XDP, UNSTEADY_XDP_GENERIC},
+    table::Entry,
 };
 
 /// Enough for an Ethernet header with two tags, IPv6 with some extension headers, and TCP with all its options.
@@ -164,13 +165,15 @@ fn take_segment<A, F>(frame: &F, parsed: &Parsed<A>, tap: Tap) -> Taken
 where
     A: Address,
     F: Frame,
-    Kernel: Family<A>,
+    Kernel: Family<A, Table: Table<A, Entry = Entry>>,
     FlowKey<A>: Stash,
 {
     let Parsed { key, side, segment, options } = parsed;
-    if on_steady(&Kernel::Packets, key, Sighting { side: *side, segment, tap }) {
-        return Taken::Done;
-    }
+    let found = match on_steady(&Kernel::Packets, key, Sighting { side: *side, segment, tap }) {
+        Steady::Taken => return Taken::Done,
+        Steady::Known(entry) => entry.at,
+        Steady::Unknown => 0,
+    };
     let Some(stash) = UNSTEADY.get_ptr_mut(0) else {
         return Taken::Skipped(Skip::Contended);
     };
@@ -179,6 +182,7 @@ where
     key.stash(stash);
     stash.side = *side as u64;
     stash.tap = tap.0;
+    stash.found = found;
     stash.segment = *segment;
     stash.segment.options = wire::options(frame, *options);
     Taken::Unsteady

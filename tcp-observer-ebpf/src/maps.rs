@@ -111,6 +111,8 @@ pub struct Unsteady {
     pub version: u32,
     pub tap: u32,
     pub side: u64,
+    /// Where the entry has found its flow, for whoever looks for it first; zero where it has not.
+    pub found: u64,
     pub key4: FlowKey4,
     pub key6: FlowKey6,
     pub segment: Segment,

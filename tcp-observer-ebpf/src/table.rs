@@ -7,6 +7,7 @@
 use core::{
     intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg},
     marker::PhantomData,
+    ops::Deref,
     ptr::{self, read_volatile, write_volatile},
 };
 
@@ -16,7 +17,10 @@ use tcp_observer_common::{
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     observer::{Known, Table},
     segment::{Flags, Segment},
-    table::{self, Bucket, Buckets, ENTRIES, Found, Hash, LINE, Looked, PLACES, Refusal, Slot, There, Which, slot_at},
+    table::{
+        self, Bucket, Buckets, ENTRIES, Found, Hash, LINE, Looked, PLACES, Refusal, Slot, There, Which, is_taken,
+        slot_at,
+    },
     verifier::{forget, forget_index},
 };
 
@@ -48,7 +52,7 @@ pub const HALF_OPEN6: FlowTable6 =
 
 /// The hash of a key under this agent's secret.
 #[inline(always)]
-fn hash<A: Address>(key: &FlowKey<A>) -> Hash {
+fn hash<A: Address>(key: &FlowKey<A>) -> Hash<impl Fn() -> u32 + Copy> {
     // SAFETY: a load-time constant; the index is below the array's length.
     Hash::of(key, |i| unsafe { read_volatile((&raw const GEOMETRY.secrets).cast::<u64>().add(i)) })
 }
@@ -93,13 +97,24 @@ impl<A> BucketAt<A> {
     /// Asks for all lines of an entry. Off the shortest path all are needed, and they would come one after the other.
     #[inline(always)]
     fn ask_for(&self, place: u32) {
-        let Some(slot) = self.checked_slot(place) else { return };
-        let mut line = LINE;
-        while line < size_of::<Slot<A>>() {
-            // SAFETY: within the slot.
-            unsafe { read_volatile(slot.byte_add(line).cast::<u32>()) };
-            line += LINE;
+        if let Some(slot) = self.checked_slot(place) {
+            ask_for(slot);
         }
+    }
+
+    /// The flow in a place, if it is this key's; asked for likewise.
+    #[inline(always)]
+    fn flow_of(&self, place: u32, key: &FlowKey<A>) -> Option<&'static Flow>
+    where
+        A: Address,
+    {
+        let slot = self.checked_slot(place)?;
+        ask_for(slot);
+        if !is_taken(self.word(place)) || !has(slot, key) {
+            return None;
+        }
+        // SAFETY: as in `flow`.
+        Some(unsafe { &(*slot).flow })
     }
 
     /// The key and the flow in a place.
@@ -121,6 +136,34 @@ impl<A> BucketAt<A> {
     }
 }
 
+#[inline(always)]
+fn ask_for<A>(slot: *mut Slot<A>) {
+    let mut line = LINE;
+    while line < size_of::<Slot<A>>() {
+        // SAFETY: within the slot.
+        unsafe { read_volatile(slot.byte_add(line).cast::<u32>()) };
+        line += LINE;
+    }
+}
+
+/// Whether an entry has this key.
+#[inline(always)]
+fn has<A>(slot: *const Slot<A>, key: &FlowKey<A>) -> bool {
+    const WORD: usize = size_of::<u32>();
+    // SAFETY: within the bucket, and the key; plain words. Volatile, since the compiler would keep the words of the key for
+    // all places at once, on a stack that has no room for them.
+    let word = |of: *const FlowKey<A>, i: usize| unsafe { read_volatile(of.cast::<u32>().add(i)) };
+    // SAFETY: an address within the bucket; nothing is read.
+    let there = unsafe { &raw const (*slot).key };
+    let mut differs = 0;
+    let mut i = 0;
+    while i < size_of::<FlowKey<A>>() / WORD {
+        differs |= word(there, i) ^ word(key, i);
+        i += 1;
+    }
+    differs == 0
+}
+
 impl<A: Address> Bucket for BucketAt<A> {
     type Key = FlowKey<A>;
     type Value = Flow;
@@ -139,19 +182,7 @@ impl<A: Address> Bucket for BucketAt<A> {
 
     #[inline(always)]
     fn holds(&self, place: u32, key: &FlowKey<A>) -> bool {
-        const WORDS: usize = size_of::<u32>();
-        // SAFETY: within the bucket, and the key; plain words. Volatile, since the compiler would keep the words of the key
-        // for all places at once, on a stack that has no room for them.
-        let word = |of: *const FlowKey<A>, i: usize| unsafe { read_volatile(of.cast::<u32>().add(i)) };
-        // SAFETY: an address within the bucket; nothing is read.
-        let there = unsafe { &raw const (*self.slot(place)).key };
-        let mut differs = 0;
-        let mut i = 0;
-        while i < size_of::<FlowKey<A>>() / WORDS {
-            differs |= word(there, i) ^ word(key, i);
-            i += 1;
-        }
-        differs == 0
+        has(self.slot(place), key)
     }
 
     #[inline(always)]
@@ -196,17 +227,38 @@ impl<A: Address, B> Buckets for FlowTable<A, B> {
         let (tags, slots) = (self.tags.get_ptr_mut(index)?, self.slots.get_ptr_mut(index)?);
         Some(BucketAt { tags: tags.cast(), slots: slots.cast(), family: PhantomData })
     }
+
+    #[inline(always)]
+    fn keeps_order(&self) -> bool {
+        self.is_half_open
+    }
+}
+
+/// A flow, and where it lies, as [`packed`] says it.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    flow: &'static Flow,
+    pub at: u64,
+}
+
+impl Deref for Entry {
+    type Target = Flow;
+
+    #[inline(always)]
+    fn deref(&self) -> &Flow {
+        self.flow
+    }
 }
 
 /// Looks into both tables of IPv4.
 #[inline(always)]
-pub fn find4(key: &FlowKey4, segment: Option<&Segment>) -> Looked<Known<&'static Flow>> {
+pub fn find4(key: &FlowKey4, segment: Option<&Segment>) -> Looked<Known<Entry>> {
     known(FLOWS4, HALF_OPEN4, table_find_ipv4(key, segment.map_or(ptr::null(), ptr::from_ref)))
 }
 
 /// And of IPv6.
 #[inline(always)]
-pub fn find6(key: &FlowKey6, segment: Option<&Segment>) -> Looked<Known<&'static Flow>> {
+pub fn find6(key: &FlowKey6, segment: Option<&Segment>) -> Looked<Known<Entry>> {
     known(FLOWS6, HALF_OPEN6, table_find_ipv6(key, segment.map_or(ptr::null(), ptr::from_ref)))
 }
 
@@ -222,19 +274,33 @@ fn packed<B>(found: Found<B>) -> u64 {
     u64::from(found.index) << 8 | u64::from(found.place) << 4 | FOUND
 }
 
+/// The index and the place in it.
 #[inline(always)]
-fn known<A: Address, B>(
-    flows: FlowTable<A, B>,
-    half_open: FlowTable<A, B>,
-    packed: u64,
-) -> Looked<Known<&'static Flow>> {
-    if packed <= UNSURE {
-        return if packed == UNSURE { Looked::Unsure } else { Looked::Absent };
+fn unpacked(at: u64) -> (u32, u32) {
+    ((at >> 8) as u32, (at >> 4) as u32 & (PLACES - 1))
+}
+
+#[inline(always)]
+fn known<A: Address, B>(flows: FlowTable<A, B>, half_open: FlowTable<A, B>, at: u64) -> Looked<Known<Entry>> {
+    if at <= UNSURE {
+        return if at == UNSURE { Looked::Unsure } else { Looked::Absent };
     }
-    let (index, place) = ((packed >> 8) as u32, (packed >> 4) as u32 & 0xf);
-    let is_settled = packed & HALF_OPEN == 0;
+    let (index, place) = unpacked(at);
+    let is_settled = at & HALF_OPEN == 0;
     let bucket = if is_settled { flows.bucket(index) } else { half_open.bucket(index) };
-    bucket.and_then(|bucket| bucket.flow(place)).map(|flow| Known { flow, is_settled }).into()
+    let flow = bucket.and_then(|bucket| bucket.flow(place));
+    flow.map(|flow| Known { flow: Entry { flow, at }, is_settled }).into()
+}
+
+impl<A: Address, B> FlowTable<A, B> {
+    /// The flow that was found here before, unless it has left since: another one may have come in its place.
+    #[inline(always)]
+    pub fn find_again(&self, key: &FlowKey<A>, at: u64) -> Looked<Known<Entry>> {
+        let (index, place) = unpacked(at);
+        let flow = self.bucket(index).and_then(|bucket| bucket.flow_of(place, key));
+        let known = flow.map(|flow| Known { flow: Entry { flow, at }, is_settled: !self.is_half_open });
+        known.map_or(Looked::Unsure, Looked::Found)
+    }
 }
 
 #[inline(always)]
@@ -261,7 +327,7 @@ fn code(put: Result<(), Refusal>) -> u64 {
 #[inline(always)]
 fn remove<A: Address, B>(table: &FlowTable<A, B>, key: &FlowKey<A>) {
     let hash = hash(key);
-    if let Some(found) = table::find_published(table, hash, key) {
+    if let Some(found) = table::find_published(table, &hash, key) {
         table::release(&found.bucket, forget(u64::from(found.place)) as u32 & (PLACES - 1), hash.tag());
     }
 }
@@ -277,7 +343,7 @@ macro_rules! family {
             let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
             // SAFETY: as above.
             let is_opening = unsafe { segment.as_ref() }.is_some_and(|segment| segment.flags.has(Flags::SYN));
-            match table::find_in_two((&$flows, &$half_open), hash(key), key, is_opening) {
+            match table::find_in_two((&$flows, &$half_open), &hash(key), key, is_opening) {
                 Looked::Found((which, found)) => {
                     found.bucket.ask_for(found.place);
                     packed(found) | if which == Which::First { 0 } else { HALF_OPEN }
@@ -299,7 +365,7 @@ macro_rules! family {
                 return code(Err(Refusal::Busy));
             };
             let there = if is_replacing == 0 { There::Stays } else { There::IsReplaced };
-            code(table::insert(&$table, hash(key), key, flow, there))
+            code(table::insert(&$table, &hash(key), key, flow, there))
         }
 
         #[unsafe(no_mangle)]
@@ -341,12 +407,13 @@ macro_rules! table {
         }
 
         impl Table<$address> for FlowTable<$address, $slots> {
-            type Entry = &'static Flow;
+            type Entry = Entry;
 
             #[inline(always)]
-            fn find(&self, key: &FlowKey<$address>) -> Option<&'static Flow> {
-                let found = table::find_published(self, hash(key), key)?;
-                found.bucket.flow(found.place)
+            fn find(&self, key: &FlowKey<$address>) -> Option<Entry> {
+                let found = table::find_published(self, &hash(key), key)?;
+                let at = packed(found) | if self.is_half_open { HALF_OPEN } else { 0 };
+                found.bucket.flow(found.place).map(|flow| Entry { flow, at })
             }
 
             #[inline(always)]
@@ -369,14 +436,22 @@ macro_rules! table {
             }
 
             #[inline(always)]
+            fn take_out(&self, _key: &FlowKey<$address>, entry: &Entry) {
+                let (index, place) = unpacked(entry.at);
+                if let Some(bucket) = self.bucket(index) {
+                    // Its tag as it is: nobody else may take it out.
+                    table::release(&bucket, place, bucket.word(place));
+                }
+            }
+
+            #[inline(always)]
             fn take_nth_oldest(
                 &self,
                 key: &FlowKey<$address>,
                 nth: u32,
                 judge: impl FnOnce(&FlowKey<$address>, &Flow) -> bool,
             ) -> bool {
-                let (home, _) = hash(key).buckets(self.count());
-                let Some(bucket) = self.bucket(home) else { return false };
+                let Some(bucket) = self.bucket(hash(key).home(self.count())) else { return false };
                 let Some(place) = table::nth_oldest(&bucket, nth) else { return false };
                 let Some((key, flow)) = bucket.entry(place) else { return false };
                 // Its tag as it is now that nobody else may take it out.

@@ -25,7 +25,10 @@ pub fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<(
     let arch = bpf_target_arch(std::env::consts::ARCH);
     // The third version of the instructions (Linux 5.1): 32-bit arithmetic, and exchanges of 32 bits (5.12).
     let arch = format!("--cfg=bpf_target_arch=\"{arch}\"");
-    let flags = [&arch, "-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f");
+    // Blocks stay in the order in which they are written. Placed anew, a loop's end may come to lie in front of its
+    // beginning and run into it without a jump: the verifier of Linux 6.1 takes that for an endless loop ("back-edge").
+    let order = "-Clink-arg=--llvm-args=-disable-block-placement";
+    let flags = [&arch, "-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clink-arg=--btf", order].join("\x1f");
     let mut command = Command::new(toolchain.cargo());
     command
         .args(["build", "--release", "--package", "tcp-observer-ebpf"])

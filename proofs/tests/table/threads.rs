@@ -24,12 +24,12 @@ fn two_writers_and_a_reader_leave_each_key_once_and_every_copy_whole() {
                     let key = (step * 7 + offset) % KEYS;
                     let value = key << 16 | step & 0xffff;
                     let there = if step % 5 == 0 { There::IsReplaced } else { There::Stays };
-                    match insert(&table, random_hash(key), &key, &value, there) {
+                    match insert(&table, &random_hash(key), &key, &value, there) {
                         Ok(()) | Err(Refusal::Exists | Refusal::Busy) => {}
                         Err(Refusal::Full) => panic!("24 keys have room in 30 places"),
                     }
                     let leaving = (step * 11 + offset) % KEYS;
-                    if let Some(found) = find_published(&table, random_hash(leaving), &leaving) {
+                    if let Some(found) = find_published(&table, &random_hash(leaving), &leaving) {
                         release(&found.bucket, found.place, random_hash(leaving).tag());
                     }
                 }

@@ -154,6 +154,12 @@ impl Half {
         now_ns.saturating_sub(self.last_seen_ns.get())
     }
 
+    /// Whether it has been silent for [`LULL_NS`] or longer. A difference that is below zero is a small one.
+    #[inline(always)]
+    pub(crate) fn is_lulled(&self, now_ns: u64) -> bool {
+        now_ns.wrapping_sub(self.last_seen_ns.get()) as i64 >= LULL_NS as i64
+    }
+
     /// Whether data before this number may fill a gap, as far as the peer's acknowledgements say.
     #[inline(always)]
     pub(super) fn has_gap(&self, peer: &Half) -> bool {
@@ -329,6 +335,12 @@ impl Half {
             let zero = if segment.window == 0 { WINDOW_IS_ZERO } else { 0 };
             self.seen.set(self.seen.get() & !WINDOW_IS_ZERO | zero);
         }
+    }
+
+    /// Whether this direction has had a segment of this kind.
+    #[inline(always)]
+    pub(crate) fn has(&self, letter: Letter) -> bool {
+        self.letters.get() & letter.bit() != 0
     }
 
     /// Notes what kinds of segments this direction has had.

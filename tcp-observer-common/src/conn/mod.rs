@@ -30,6 +30,7 @@ pub use next::{Decision, Sent, Verdict, next};
 pub use note::Note;
 pub use record::{Flow, WordCell};
 pub use state::{Phase, State};
+pub(crate) use story::tell_first;
 pub use story::{Judged, Letter, Story, count, tell};
 pub use times::Times;
 pub use unreachable::on_quote;

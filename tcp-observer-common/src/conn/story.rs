@@ -52,7 +52,7 @@ labelled! {
 impl Letter {
     /// Whether the letter is among the ones that a direction has, in [`Half::letters`].
     #[inline(always)]
-    const fn bit(self) -> u8 {
+    pub(super) const fn bit(self) -> u8 {
         match self {
             // Zeek has one bit for SYNs of both kinds.
             Letter::Syn | Letter::SynAck => 1 << Letter::Syn as u8,
@@ -221,6 +221,15 @@ pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -
         story.add(host, notes);
     }
     notes
+}
+
+/// The same for the first data, or the first ACK without any, of a direction where all is in order: its letter is all there
+/// is to tell.
+#[inline(always)]
+pub(crate) fn tell_first<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment, from: Role, letter: Letter) {
+    half.note_completeness(segment);
+    half.letters.set(half.letters.get() | letter.bit());
+    story.append(host, from, letter, Rank::First);
 }
 
 /// The letters of one segment: first what it is, then a zero window, then a retransmission.

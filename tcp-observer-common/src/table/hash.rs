@@ -6,55 +6,83 @@
 //! <https://arxiv.org/abs/1202.4961>). Three multiplications for IPv4, nine for IPv6, none of which waits for another;
 //! and that twice, since one flow has a choice of two buckets.
 
-use crate::flow::{Address, FlowKey};
+use crate::{
+    flow::{Address, FlowKey},
+    verifier::{forget_index, opaque},
+};
 
 /// How many random words one sum takes: one alone, and one for each 32-bit word of the longest key.
 const WORDS: usize = 1 + size_of::<FlowKey<crate::flow::Ipv6>>() / 4;
 /// How many random words there are.
 pub const SECRETS: usize = 2 * WORDS;
 
-/// Two hashes of one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hash {
-    pub first: u32,
-    pub second: u32,
+/// Two hashes of one key: a sum of products, and what gives the upper half of another one where it is asked for. Most keys
+/// lie in their home, which the first alone tells.
+#[derive(Clone, Copy)]
+pub struct Hash<S> {
+    pub first: u64,
+    pub second: S,
 }
 
-impl Hash {
+impl Hash<()> {
     /// The hash of a key; `secret` gives the random words, below [`SECRETS`].
     #[inline(always)]
-    pub fn of<A: Address>(key: &FlowKey<A>, secret: impl Fn(usize) -> u64) -> Self {
-        let ports = u64::from(key.low_port) | u64::from(key.high_port) << 16;
-        let mut first = secret(0).wrapping_add(secret(1).wrapping_mul(ports));
-        let mut second = secret(WORDS).wrapping_add(secret(WORDS + 1).wrapping_mul(ports));
-        let mut i = 0;
-        while i < A::WORDS {
-            let (low, high) = (u64::from(key.low_addr.word(i)), u64::from(key.high_addr.word(i)));
-            let at = 2 + 2 * i;
-            first = first.wrapping_add(secret(at).wrapping_mul(low));
-            first = first.wrapping_add(secret(at + 1).wrapping_mul(high));
-            second = second.wrapping_add(secret(WORDS + at).wrapping_mul(low));
-            second = second.wrapping_add(secret(WORDS + at + 1).wrapping_mul(high));
-            i += 1;
-        }
-        Self { first: (first >> 32) as u32, second: (second >> 32) as u32 }
+    pub fn of<A: Address>(key: &FlowKey<A>, secret: impl Fn(usize) -> u64 + Copy) -> Hash<impl Fn() -> u32 + Copy> {
+        Hash { first: sum(key, secret), second: move || (sum(key, |i| secret(WORDS + i)) >> 32) as u32 }
+    }
+}
+
+#[inline(always)]
+fn sum<A: Address>(key: &FlowKey<A>, secret: impl Fn(usize) -> u64) -> u64 {
+    let ports = u64::from(key.low_port) | u64::from(key.high_port) << 16;
+    let mut sum = secret(0).wrapping_add(secret(1).wrapping_mul(ports));
+    let mut i = 0;
+    while i < A::WORDS {
+        let (low, high) = (u64::from(key.low_addr.word(i)), u64::from(key.high_addr.word(i)));
+        sum = sum.wrapping_add(secret(2 + 2 * i).wrapping_mul(low));
+        sum = sum.wrapping_add(secret(3 + 2 * i).wrapping_mul(high));
+        i += 1;
+    }
+    sum
+}
+
+impl<S: Fn() -> u32> Hash<S> {
+    /// The bucket that a key belongs to, of `count`.
+    #[inline(always)]
+    pub fn home(&self, count: u32) -> u32 {
+        scale((self.first >> 32) as u32, count)
     }
 
-    /// The bucket that a key belongs to, and the other one that it may lie in, of `count`; the same one twice only
-    /// where there is but one.
+    /// The other one that it may lie in; the same again only where there is but one.
     #[inline(always)]
-    pub fn buckets(self, count: u32) -> (u32, u32) {
-        let home = scale(self.first, count);
-        let step = 1 + scale(self.second, count.saturating_sub(1));
+    pub fn other(&self, count: u32) -> u32 {
+        let home = self.home(count);
+        let step = 1 + scale((self.second)(), count.saturating_sub(1));
         let behind = count - home;
-        (home, if step >= behind { step - behind } else { home + step })
+        if step >= behind { step - behind } else { home + step }
     }
 
-    /// What stands for the key in its bucket; never one of the tags that mean something else. Of keys in one bucket
-    /// one of the two hashes is still free.
+    /// Both.
     #[inline(always)]
-    pub fn tag(self) -> u32 {
-        (self.first.rotate_left(16) ^ self.second) | super::LEAST_TAG
+    pub fn buckets(&self, count: u32) -> (u32, u32) {
+        (self.home(count), self.other(count))
+    }
+
+    /// The place of its home in which a key lies if it can, of so many with the control word's. Of bits below those that
+    /// tell the home of up to a million.
+    #[inline(always)]
+    pub fn place(&self, places: u32) -> u32 {
+        // Asked again, since the verifier of Linux 6.1 thinks that it could be one more; and only then added to.
+        let index = forget_index(scale((self.first >> 12) as u32, places - 1).into());
+        if index < u64::from(places - 1) { index as u32 + opaque(1) } else { 1 }
+    }
+
+    /// What stands for the key in its bucket; never one of the tags that mean something else. Its upper half is of the
+    /// bits below those that tell the home, and what is left of the sum's lower half, which is no such hash, may make
+    /// different tags equal by chance: then keys are compared in vain.
+    #[inline(always)]
+    pub fn tag(&self) -> u32 {
+        (self.first >> 16) as u32 | super::LEAST_TAG
     }
 }
 
@@ -83,32 +111,49 @@ mod tests {
         // By hand: with 2^32·(i + 1) as the i-th word, the sum's upper half is 1 + 2·ports + 3·low + 4·high, where the
         // ports are 7 + 1·65,536; and for the second sum 11 + 12·ports + 13·low + 14·high.
         let hash = Hash::of(&key, |i| (i as u64 + 1) << 32);
-        assert_eq!(hash.first, 1 + 2 * 65_543 + 3 * 3 + 4 * 5);
-        assert_eq!(hash.second, 11 + 12 * 65_543 + 13 * 3 + 14 * 5);
+        assert_eq!(hash.first, (1 + 2 * 65_543 + 3 * 3 + 4 * 5) << 32);
+        assert_eq!((hash.second)(), 11 + 12 * 65_543 + 13 * 3 + 14 * 5);
     }
 
     #[test]
     fn every_word_of_an_ipv6_key_counts() {
         let key = FlowKey6 { low_addr: [1, 2, 3, 4], high_addr: [5, 6, 7, 8], low_port: 9, high_port: 10 };
-        let hash = Hash::of(&key, secret);
+        let hashes = |key| {
+            let hash = Hash::of(&key, secret);
+            [hash.first, (hash.second)().into()]
+        };
+        let differs = |other| hashes(other).iter().zip(hashes(key)).all(|(other, one)| *other != one);
         for i in 0..4 {
             let (mut low, mut high) = (key, key);
             low.low_addr[i] ^= 1;
             high.high_addr[i] ^= 1;
-            assert!(Hash::of(&low, secret) != hash && Hash::of(&high, secret) != hash, "word {i}");
+            assert!(differs(low) && differs(high), "word {i}");
         }
-        assert_ne!(Hash::of(&FlowKey6 { low_port: 10, high_port: 9, ..key }, secret), hash);
+        assert!(differs(FlowKey6 { low_port: 10, high_port: 9, ..key }));
     }
 
     #[test]
     fn the_two_buckets_are_different_and_there() {
-        for (first, second) in [(0, 0), (u32::MAX, u32::MAX), (1 << 31, 7), (u32::MAX, 0)] {
+        for (first, second) in [(0, 0), (u64::MAX, u32::MAX), (1 << 63, 7), (u64::MAX, 0)] {
+            let hash = Hash { first, second: || second };
             for count in [2, 3, 1000, u32::MAX] {
-                let (home, other) = Hash { first, second }.buckets(count);
+                let (home, other) = hash.buckets(count);
                 assert!(home < count && other < count && home != other, "{first:x} {second:x} {count}");
             }
-            assert_eq!(Hash { first, second }.buckets(1), (0, 0));
+            assert_eq!(hash.buckets(1), (0, 0));
         }
+    }
+
+    #[test]
+    fn place_and_tag_are_taken_from_bits_that_tell_no_home_of_a_million() {
+        let of = |first| Hash { first, second: || 0 };
+        // By hand: bits 12 to 43 as a fraction of 2^32, of fifteen places.
+        for (fraction, place) in [(0, 1), (1_u64 << 31, 8), ((1 << 32) - 1, 15)] {
+            let hash = of(fraction << 12);
+            assert_eq!((hash.place(16), hash.home(1 << 20)), (place, 0));
+        }
+        assert_eq!(of(0x0123_4567_89ab_cdef).tag(), 0x4567_89ab | 2);
+        assert_eq!(of(u64::MAX << 44).home(1 << 20), (1 << 20) - 1);
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub trait Buckets {
     fn count(&self) -> u32;
     /// One of them; `None` beyond the last.
     fn bucket(&self, index: u32) -> Option<Self::Bucket>;
+    /// Whether entries are put into a bucket one after the other, so that the oldest one can be told ([`nth_oldest`]).
+    /// Otherwise each goes to the place that its hash names, if that is free, and there it is looked for first.
+    fn keeps_order(&self) -> bool;
 }
 
 /// The keys of a table, and its values.
@@ -139,19 +142,23 @@ pub enum Refusal {
 
 /// Looks where entries that are published lie, and asks nothing further.
 #[inline(always)]
-pub fn find_published<T: Buckets>(buckets: &T, hash: Hash, key: &KeyOf<T>) -> Option<Found<T::Bucket>> {
-    let (home, other) = hash.buckets(buckets.count());
-    if let Some(found) = look_into(buckets.bucket(home)?, home, hash.tag(), key) {
+pub fn find_published<T: Buckets>(
+    buckets: &T,
+    hash: &Hash<impl Fn() -> u32>,
+    key: &KeyOf<T>,
+) -> Option<Found<T::Bucket>> {
+    let home = hash.home(buckets.count());
+    if let Some(found) = look_at_home(buckets, buckets.bucket(home)?, home, hash, key) {
         return Some(found);
     }
+    let other = hash.other(buckets.count());
     look_into(buckets.bucket(other)?, other, hash.tag(), key)
 }
 
 /// Looks for a key.
 #[inline(always)]
-pub fn find<T: Buckets>(buckets: &T, hash: Hash, key: &KeyOf<T>) -> Looked<Found<T::Bucket>> {
-    let (home, _) = hash.buckets(buckets.count());
-    let Some(bucket) = buckets.bucket(home) else {
+pub fn find<T: Buckets>(buckets: &T, hash: &Hash<impl Fn() -> u32>, key: &KeyOf<T>) -> Looked<Found<T::Bucket>> {
+    let Some(bucket) = buckets.bucket(hash.home(buckets.count())) else {
         return Looked::Absent;
     };
     let control = bucket.word(CONTROL);
@@ -175,7 +182,7 @@ pub enum Which {
 #[inline(always)]
 pub fn find_in_two<T: Buckets>(
     (first, second): (&T, &T),
-    hash: Hash,
+    hash: &Hash<impl Fn() -> u32>,
     key: &KeyOf<T>,
     is_first_unlikely: bool,
 ) -> Looked<(Which, Found<T::Bucket>)> {
@@ -192,17 +199,18 @@ pub fn find_in_two<T: Buckets>(
             bucket.word(CONTROL);
         }
     }
-    let tag = hash.tag();
-    for (bucket, index) in [(home, at_first.0), (other, at_first.1)] {
-        if let Some(found) = look_into(bucket, index, tag, key) {
-            return Looked::Found((Which::First, found));
-        }
+    if let Some(found) = look_at_home(first, home, at_first.0, hash, key) {
+        return Looked::Found((Which::First, found));
+    }
+    if let Some(found) = look_into(other, at_first.1, hash.tag(), key) {
+        return Looked::Found((Which::First, found));
     }
     let second_before = second_home.word(CONTROL);
-    for (bucket, index) in [(second_home, at_second.0), (second_other, at_second.1)] {
-        if let Some(found) = look_into(bucket, index, tag, key) {
-            return Looked::Found((Which::Second, found));
-        }
+    if let Some(found) = look_at_home(second, second_home, at_second.0, hash, key) {
+        return Looked::Found((Which::Second, found));
+    }
+    if let Some(found) = look_into(second_other, at_second.1, hash.tag(), key) {
+        return Looked::Found((Which::Second, found));
     }
     let is_sure = (before | second_before) & LOCKED == 0
         && before == home.word(CONTROL)
@@ -210,16 +218,49 @@ pub fn find_in_two<T: Buckets>(
     if is_sure { Looked::Absent } else { Looked::Unsure }
 }
 
+/// Looks into a key's home, first where its hash would have it.
+#[inline(always)]
+fn look_at_home<T: Buckets>(
+    buckets: &T,
+    home: T::Bucket,
+    index: u32,
+    hash: &Hash<impl Fn() -> u32>,
+    key: &KeyOf<T>,
+) -> Option<Found<T::Bucket>> {
+    let tag = hash.tag();
+    if !buckets.keeps_order() {
+        let place = hash.place(<T::Bucket as Bucket>::PLACES);
+        if home.word(place) == tag && home.holds(place, key) {
+            return Some(Found { bucket: home, index, place });
+        }
+    }
+    look_into(home, index, tag, key)
+}
+
+/// Looks into a bucket: first, without a branch, whether the tag is there at all. Most of the time it is not, and code
+/// that compares keys, fifteen times over, would only drive other code out of the processor's cache.
 #[inline(always)]
 fn look_into<B: Bucket>(bucket: B, index: u32, tag: u32, key: &B::Key) -> Option<Found<B>> {
-    let mut place = 1;
+    let (mut alike, mut place) = (0, 1);
     while place < B::PLACES {
+        alike |= is_zero(bucket.word(place) ^ tag);
+        place += 1;
+    }
+    if alike == 0 {
+        return None;
+    }
+    let (mut place, end) = (1, opaque(B::PLACES));
+    loop {
         if bucket.word(place) == tag && bucket.holds(place, key) {
+            // Forgotten and masked, so that the verifier follows one way from here instead of fifteen.
+            let place = forget(u64::from(place)) as u32 & (PLACES - 1);
             return Some(Found { bucket, index, place });
         }
         place += 1;
+        if place >= end {
+            return None;
+        }
     }
-    None
 }
 
 /// What a reader sees of one place, and asks before and after it copies the entry.
@@ -267,7 +308,7 @@ pub enum There {
 #[inline(always)]
 pub fn insert<T: Buckets>(
     buckets: &T,
-    hash: Hash,
+    hash: &Hash<impl Fn() -> u32>,
     key: &KeyOf<T>,
     value: &ValueOf<T>,
     there: There,
@@ -291,7 +332,8 @@ pub fn insert<T: Buckets>(
         // Who looks for a key looks into its home first: while there is room enough, that is where it lies.
         let is_home_first = at_home.free > <T::Bucket as Bucket>::PLACES / 2 || at_home.free >= elsewhere.free;
         let (first, second) = if is_home_first { (home, other) } else { (other, home) };
-        put(control, first, second, tag, key, value)
+        let wish = if buckets.keeps_order() { after_last(control) } else { hash.place(<T::Bucket as Bucket>::PLACES) };
+        put(control, (first, second), wish, tag, key, value)
     };
     unlock(&home, control, changed);
     result
@@ -362,17 +404,17 @@ fn has<B: Bucket>(bucket: &B, alike: u32, key: &B::Key) -> bool {
 #[inline(always)]
 fn put<B: Bucket>(
     control: u32,
-    first: B,
-    second: B,
+    (first, second): (B, B),
+    wish: u32,
     tag: u32,
     key: &B::Key,
     value: &B::Value,
 ) -> (u32, Result<(), Refusal>) {
     let mut bucket = first;
-    let mut place = claim(&first);
+    let mut place = claim(&first, wish);
     if place == 0 {
         bucket = second;
-        place = claim(&second);
+        place = claim(&second, wish);
     }
     if place == 0 {
         return (control, Err(Refusal::Full));
@@ -383,17 +425,28 @@ fn put<B: Bucket>(
     (control & !CURSOR | (place % (B::PLACES - 1)) << CURSOR_SHIFT, Ok(()))
 }
 
-/// Makes a free place of a bucket busy: which, or zero.
+/// Makes a free place of a bucket busy, the one that is wished for if it can be: which, or zero.
 #[inline(always)]
-fn claim<B: Bucket>(bucket: &B) -> u32 {
+fn claim<B: Bucket>(bucket: &B, wish: u32) -> u32 {
+    let is_claimed = |place| bucket.word(place) == FREE && bucket.exchange(place, FREE, BUSY);
+    if is_claimed(wish) {
+        return wish;
+    }
     let (mut place, end) = (1, opaque(B::PLACES));
     while place < end {
-        if bucket.word(place) == FREE && bucket.exchange(place, FREE, BUSY) {
+        if is_claimed(place) {
             return forget(u64::from(place)) as u32 & (PLACES - 1);
         }
         place += 1;
     }
     0
+}
+
+/// The place after the one that was filled last.
+#[inline(always)]
+const fn after_last(control: u32) -> u32 {
+    // The mask is for the verifier, which does not know that the last of all is zero here, and none is 15.
+    (1 + ((control & CURSOR) >> CURSOR_SHIFT)) & (PLACES - 1)
 }
 
 #[inline(always)]

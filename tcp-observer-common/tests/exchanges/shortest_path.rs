@@ -3,10 +3,10 @@
 //! Both ways leave the same record, so that nothing but the question itself can tell them apart.
 
 use tcp_observer_common::{
-    conn::LULL_NS,
+    conn::{LULL_NS, Letter, Role},
     counters::HookDirection,
-    flow::Ipv4,
-    observer::{Sighting, Tap, on_steady},
+    flow::{FlowKey4, Ipv4},
+    observer::{Sighting, Steady, Tap, observe_unsteady, on_steady},
     segment::{Flags, Options, Segment},
     seq::SeqNum,
 };
@@ -15,21 +15,9 @@ use crate::support::{MILLISECOND, Peer, Talk};
 
 const ACK: u8 = Flags::ACK;
 
-/// Whether a segment of the client's with this window ends on the shortest path, on interface 1.
-fn ends_there(talk: &Talk, sender: &Peer<'_, Ipv4>, flags: u8, seq: u32, payload_bytes: u32, window: u16) -> bool {
-    ends_there_on(Tap::new(1, HookDirection::Egress), talk, sender, flags, seq, payload_bytes, window)
-}
-
-fn ends_there_on(
-    tap: Tap,
-    talk: &Talk,
-    sender: &Peer<'_, Ipv4>,
-    flags: u8,
-    seq: u32,
-    payload_bytes: u32,
-    window: u16,
-) -> bool {
-    let segment = Segment {
+/// A segment that acknowledges all that the server has sent.
+fn segment(flags: u8, seq: u32, payload_bytes: u32, window: u16) -> Segment {
+    Segment {
         seq: SeqNum(seq),
         ack: SeqNum(5001),
         payload_bytes,
@@ -38,9 +26,17 @@ fn ends_there_on(
         flags: Flags(flags),
         accurate_ecn: 0,
         options: Options::NONE,
-    };
+    }
+}
+
+/// Whether a segment of the client's with this window ends on the shortest path, on interface 1.
+fn ends_there(talk: &Talk, sender: &Peer<'_, Ipv4>, flags: u8, seq: u32, payload_bytes: u32, window: u16) -> bool {
+    ends_there_on(Tap::new(1, HookDirection::Egress), talk, sender, &segment(flags, seq, payload_bytes, window))
+}
+
+fn ends_there_on(tap: Tap, talk: &Talk, sender: &Peer<'_, Ipv4>, segment: &Segment) -> bool {
     let (key, side) = talk.key(sender);
-    on_steady(&talk.memory, &key, Sighting { side, segment: &segment, tap })
+    matches!(on_steady(&talk.memory, &key, Sighting { side, segment, tap }), Steady::Taken)
 }
 
 /// An established flow whose client has sent an ACK and data before, and goes on at 1101.
@@ -84,18 +80,64 @@ fn what_is_no_data_out_of_order_or_without_room_does_not() {
 }
 
 #[test]
-fn the_first_letter_of_each_kind_and_another_hook_take_the_longer_way() {
+fn another_hook_takes_the_longer_way() {
+    let talk = living();
+    let (client, _) = talk.peers();
+    let hook = |interface, direction| Tap::new(interface, direction);
+    let ack = segment(ACK, 1101, 0, 512);
+    assert!(!ends_there_on(hook(2, HookDirection::Egress), &talk, &client, &ack));
+    assert!(!ends_there_on(hook(1, HookDirection::Ingress), &talk, &client, &ack));
+    assert!(ends_there_on(hook(1, HookDirection::Egress), &talk, &client, &ack));
+}
+
+/// What is known of a flow whose client sends its first data, and whose server then answers by its first ACK.
+fn after_the_first(take: impl Fn(&Talk, Sighting<'_>, &FlowKey4)) -> (String, [(u32, u64, u64, u8); 2]) {
     let talk = Talk::new();
     talk.open();
     let (client, server) = talk.peers();
-    assert!(!ends_there(&talk, &client, ACK, 1001, 100, 512));
-    let hook = |interface, direction| Tap::new(interface, direction);
-    client.data(1001, 5001, 100);
-    assert!(!ends_there_on(hook(2, HookDirection::Egress), &talk, &client, ACK, 1101, 0, 512));
-    assert!(!ends_there_on(hook(1, HookDirection::Ingress), &talk, &client, ACK, 1101, 0, 512));
-    assert!(ends_there(&talk, &client, ACK, 1101, 0, 512));
-    // The server has sent its SYN-ACK, and no ACK yet.
-    assert!(!ends_there_on(hook(1, HookDirection::Ingress), &talk, &server, ACK, 5001, 0, 512));
+    let from_server = Segment { seq: SeqNum(5001), ack: SeqNum(1101), ..segment(ACK, 0, 0, 512) };
+    let segments = [
+        (&client, HookDirection::Egress, segment(ACK, 1001, 100, 512)),
+        (&server, HookDirection::Ingress, from_server),
+    ];
+    for (peer, direction, segment) in &segments {
+        let (key, side) = talk.key(peer);
+        take(&talk, Sighting { side, segment, tap: Tap::new(1, *direction) }, &key);
+    }
+    let flow = talk.find().unwrap();
+    let letter = |(role, letter): (Role, Letter)| match role {
+        Role::Originator => letter.label().to_uppercase(),
+        Role::Responder => letter.label().to_owned(),
+    };
+    let of = |peer: &Peer<'_, Ipv4>| {
+        let half = peer.half();
+        (half.next_seq.get().0, half.packets.get(), half.payload_bytes.get(), half.completeness())
+    };
+    (flow.story.history().map(letter).collect(), [of(&client), of(&server)])
+}
+
+/// By hand: Zeek's letters, and of Wireshark's completeness SYN 1, SYN-ACK 2, ACK 4, data 8.
+#[test]
+fn the_first_data_and_the_first_ack_end_there_with_all_that_the_longer_way_tells() {
+    let short = after_the_first(|talk, sighting, key| {
+        assert!(matches!(on_steady(&talk.memory, key, sighting), Steady::Taken));
+    });
+    let long = after_the_first(|talk, sighting, key| {
+        assert_eq!(observe_unsteady(&talk.memory, key, sighting), Ok(()));
+    });
+    assert_eq!(short, long);
+    assert_eq!(short, ("ShADa".to_owned(), [(1101, 3, 100, 1 | 4 | 8), (5001, 2, 0, 2 | 4)]));
+}
+
+#[test]
+fn the_first_data_into_a_closed_window_takes_the_longer_way() {
+    let talk = Talk::new();
+    talk.open();
+    let (client, server) = talk.peers();
+    server.window(0).ack(5001, 1001);
+    assert!(!ends_there(&talk, &client, ACK, 1001, 1, 512));
+    server.ack(5001, 1001);
+    assert!(ends_there(&talk, &client, ACK, 1001, 1, 512));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tcp_observer_common::{
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     histogram::{HISTOGRAMS, Histogram},
     limits::Limits,
-    observer::{Family, Host, Sighting, Table as _, Tap, observe_quote, observe_unsteady, on_steady},
+    observer::{Family, Host, Sighting, Steady, Table as _, Tap, observe_quote, observe_unsteady, on_steady},
     segment::Segment,
     sweep::sweep_entry,
     wire::{self, Network, Parsed, Quote},
@@ -143,7 +143,7 @@ impl Replayer {
         Id: From<FlowKey<A>>,
     {
         let Parsed { key, side, segment, .. } = &parsed;
-        if on_steady(&self, key, Sighting { side: *side, segment, tap }) {
+        if let Steady::Taken = on_steady(&self, key, Sighting { side: *side, segment, tap }) {
             return Ok(());
         }
         self.take_unsteady(*packet, parsed, tap)
