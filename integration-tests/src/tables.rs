@@ -95,6 +95,17 @@ impl<A: Copy + Eq> FlowTable<A> {
         change(&self.places().find(|slot| slot.key == *key).expect("the entry is there").flow);
     }
 
+    /// Puts an entry where another one lies: packets look for it elsewhere.
+    #[track_caller]
+    pub fn put_in_place_of(&self, old: &FlowKey<A>, key: FlowKey<A>, flow: Flow) {
+        // SAFETY: it lies in the mapping.
+        let is_old = |slot: *mut Slot<A>| unsafe { (*slot).key == *old };
+        let mut taken = self.words().filter(|(tag, _)| is_taken(tag.load(SeqCst)));
+        let (_, slot) = taken.find(|(_, slot)| is_old(*slot)).expect("the entry is there");
+        // SAFETY: likewise, and the mapping can be written.
+        unsafe { slot.write(Slot { key, flow }) };
+    }
+
     /// Puts an entry into the first place that is free: packets look for it elsewhere.
     #[track_caller]
     pub fn put_anywhere(&self, key: FlowKey<A>, flow: Flow) {

@@ -29,8 +29,8 @@ pub trait Frame {
     /// super-packet's length field may be zero.
     fn len(&self) -> usize;
 
-    /// The same where the packet is shorter than so many bytes, and else any number of them that it has: to know all
-    /// that there are may cost more.
+    /// The packet's length if that is less than so many bytes, and otherwise any number from there to its length, which may
+    /// cost more to know.
     #[inline(always)]
     fn len_up_to(&self, _bytes: usize) -> usize {
         self.len()

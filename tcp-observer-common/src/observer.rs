@@ -1,7 +1,7 @@
 //! From a parsed segment to an updated flow: the one path that kernel, replay and tests share.
 //!
 //! ```text
-//!   steady? ─yes─► count, advance                     (data in order and ACKs of established flows end here)
+//!   steady? ─yes─► count, advance, first letter       (data in order and ACKs of established flows end here)
 //!     │no
 //!     ▼
 //!   find ──► copy? ─yes─► skip: duplicate

@@ -5,6 +5,7 @@
 //! of the losses that ARCHITECTURE.md lists; and everything that was shown is counted, once.
 
 mod arena;
+mod handed_over;
 mod lanes;
 mod readers;
 mod tally;

@@ -90,17 +90,35 @@ impl<A> MappedTable<A> {
         let map = |data: &MapData, bytes| Mapping::new(data.fd().as_fd(), buckets * bytes);
         let all = || {
             let tags = map(tags, TAGS_BYTES)?;
-            let (slots, on_demand) = match mapped {
-                Mapped::AtOnce => (map(slots, slots_bytes::<A>())?, None),
-                Mapped::OnDemand => {
-                    let reserved = Mapping::reserve(buckets * slots_bytes::<A>())?;
-                    let file = slots.fd().as_fd().try_clone_to_owned()?;
-                    (reserved, Some(Mutex::new(OnDemand::new(name, file, buckets, slots_bytes::<A>()))))
+            match mapped {
+                Mapped::AtOnce => {
+                    let slots = map(slots, slots_bytes::<A>())?;
+                    Ok(Self { tags, slots, on_demand: None, buckets, family: PhantomData })
                 }
-            };
-            Ok(Self { tags, slots, on_demand, buckets, family: PhantomData })
+                Mapped::OnDemand => Self::on_demand(name, tags, slots.fd().as_fd(), buckets),
+            }
         };
         all().map_err(|error| cannot_map(name, error))
+    }
+
+    /// One of whose entries nothing is mapped yet.
+    fn on_demand(name: &str, tags: Mapping, slots: BorrowedFd<'_>, buckets: usize) -> io::Result<Self> {
+        let bytes = buckets * slots_bytes::<A>();
+        let mut on_demand = OnDemand {
+            name: name.to_owned(),
+            file: slots.try_clone_to_owned()?,
+            bucket_bytes: slots_bytes::<A>(),
+            mapped: vec![false; buckets],
+            singly: bytes / page_bytes() / PAGES_FOR_ONE,
+        };
+        let mut table = Self { tags, slots: Mapping::reserve(bytes)?, on_demand: None, buckets, family: PhantomData };
+        // Where there are more already, one by one would only be in vain.
+        let mut taken = (0..buckets).filter(|&bucket| table.taken(bucket) != 0);
+        if taken.nth(on_demand.singly).is_some() {
+            on_demand.singly = 0;
+        }
+        table.on_demand = Some(Mutex::new(on_demand));
+        Ok(table)
     }
 
     /// How many entries have a place.
@@ -341,11 +359,6 @@ struct OnDemand {
 const PAGES_FOR_ONE: usize = 8;
 
 impl OnDemand {
-    fn new(name: &str, file: OwnedFd, buckets: usize, bucket_bytes: usize) -> Self {
-        let singly = buckets * bucket_bytes / page_bytes() / PAGES_FOR_ONE;
-        Self { name: name.to_owned(), file, bucket_bytes, mapped: vec![false; buckets], singly }
-    }
-
     /// Makes sure that a bucket's entries are mapped.
     fn map(&mut self, bucket: usize, slots: &Mapping) -> anyhow::Result<()> {
         if self.mapped[bucket] {
@@ -392,21 +405,19 @@ impl<A> MappedTable<A> {
 
     /// The table in these files, which can be written where it is mapped at once.
     fn of_files([tags, slots]: &[OwnedFd; 2], buckets: usize, mapped: Mapped) -> Self {
-        let (slots_bytes, protection) = (slots_bytes::<A>(), libc::PROT_READ | libc::PROT_WRITE);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
         let memory = |file: &OwnedFd, bytes| {
             // SAFETY: a new mapping.
             let start =
                 unsafe { libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
             Mapping::made(start, bytes).unwrap()
         };
-        let (slots, on_demand) = match mapped {
-            Mapped::AtOnce => (memory(slots, buckets * slots_bytes), None),
-            Mapped::OnDemand => {
-                let on_demand = OnDemand::new("table", slots.try_clone().unwrap(), buckets, slots_bytes);
-                (Mapping::reserve(buckets * slots_bytes).unwrap(), Some(Mutex::new(on_demand)))
-            }
-        };
-        Self { tags: memory(tags, buckets * TAGS_BYTES), slots, on_demand, buckets, family: PhantomData }
+        let tags = memory(tags, buckets * TAGS_BYTES);
+        if mapped == Mapped::OnDemand {
+            return Self::on_demand("table", tags, slots.as_fd(), buckets).unwrap();
+        }
+        let slots = memory(slots, buckets * slots_bytes::<A>());
+        Self { tags, slots, on_demand: None, buckets, family: PhantomData }
     }
 
     /// Puts an entry into a place, which nobody reads meanwhile.
@@ -469,15 +480,18 @@ mod tests {
     /// end, and from the time when the high side was last seen.
     fn is_shown_what_there_is<A>(left_out: &[usize]) {
         let files = MappedTable::<A>::files(BUCKETS);
-        let table = MappedTable::<A>::of_files(&files, BUCKETS, Mapped::AtOnce);
+        let [table, on_demand] =
+            [Mapped::AtOnce, Mapped::OnDemand].map(|mapped| MappedTable::<A>::of_files(&files, BUCKETS, mapped));
         fill(&table);
         is_shown_of(&table, left_out);
-        // Some of the buckets one by one, and then the others together.
-        let on_demand = MappedTable::<A>::of_files(&files, BUCKETS, Mapped::OnDemand);
-        let left = || on_demand.on_demand.as_ref().unwrap().lock().unwrap().singly;
-        assert!((1..BUCKETS).contains(&left()));
+        // Some of the buckets one by one, and then the others together; or all, where there are many to begin with.
+        let left = |table: &MappedTable<A>| table.on_demand.as_ref().unwrap().lock().unwrap().singly;
+        assert!((1..BUCKETS).contains(&left(&on_demand)));
         is_shown_of(&on_demand, left_out);
-        assert_eq!(left(), 0);
+        assert_eq!(left(&on_demand), 0);
+        let on_demand = MappedTable::<A>::of_files(&files, BUCKETS, Mapped::OnDemand);
+        assert_eq!(left(&on_demand), 0);
+        is_shown_of(&on_demand, left_out);
     }
 
     fn is_shown_of<A>(table: &MappedTable<A>, left_out: &[usize]) {

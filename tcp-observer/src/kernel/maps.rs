@@ -52,8 +52,7 @@ pub struct PinnedMaps {
 }
 
 impl PinnedMaps {
-    /// Opens the maps that an agent has pinned under `pin_dir`.
-    /// The tables' entries are mapped as is said.
+    /// Opens the maps that an agent has pinned under `pin_dir`; `mapped` says how the tables' entries are.
     ///
     /// # Errors
     /// With [`Failure::Unavailable`] when no agent is running there, when it is of another version, or when the
