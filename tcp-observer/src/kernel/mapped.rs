@@ -112,9 +112,9 @@ impl<A> MappedTable<A> {
             singly: bytes / page_bytes() / PAGES_FOR_ONE,
         };
         let mut table = Self { tags, slots: Mapping::reserve(bytes)?, on_demand: None, buckets, family: PhantomData };
-        // Where there are more already, one by one would only be in vain.
-        let mut taken = (0..buckets).filter(|&bucket| table.taken(bucket) != 0);
-        if taken.nth(on_demand.singly).is_some() {
+        // Where there are more already, one by one would only be in vain. Keys lie as it comes: some buckets tell of all.
+        let mut taken = (0..buckets).step_by(ONE_OF).filter(|&bucket| table.taken(bucket) != 0);
+        if taken.nth(on_demand.singly / ONE_OF).is_some() {
             on_demand.singly = 0;
         }
         table.on_demand = Some(Mutex::new(on_demand));
@@ -356,7 +356,9 @@ struct OnDemand {
 
 /// For how many pages of a table one of its buckets is mapped alone: alone it takes the kernel as long as so many pages
 /// take in a row, or less.
-const PAGES_FOR_ONE: usize = 8;
+const PAGES_FOR_ONE: usize = 16;
+/// One of so many buckets is looked at, to see whether there are so many taken ones.
+const ONE_OF: usize = 16;
 
 impl OnDemand {
     /// Makes sure that a bucket's entries are mapped.
