@@ -343,6 +343,12 @@ impl Half {
         self.letters.get() & letter.bit() != 0
     }
 
+    /// Notes that it has had one.
+    #[inline(always)]
+    pub(super) fn note_letter(&self, letter: Letter) {
+        self.letters.set(self.letters.get() | letter.bit());
+    }
+
     /// Notes what kinds of segments this direction has had.
     #[inline(always)]
     pub(super) fn note_completeness(&self, segment: &Segment) {

@@ -228,7 +228,7 @@ pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -
 #[inline(always)]
 pub(crate) fn tell_first<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment, from: Role, letter: Letter) {
     half.note_completeness(segment);
-    half.letters.set(half.letters.get() | letter.bit());
+    half.note_letter(letter);
     story.append(host, from, letter, Rank::First);
 }
 
@@ -241,7 +241,7 @@ fn tell_history<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment
     let was_reset = half.letters.get() & Letter::ENDS_AT_ONCE != 0;
     let letter = Letter::of(segment);
     if let Some(letter) = letter {
-        let has = half.letters.get() & letter.bit() != 0;
+        let has = half.has(letter);
         let again = match letter {
             // A FIN or RST of another number counts again.
             Letter::Fin => segment.end() != next_seq,
@@ -249,7 +249,7 @@ fn tell_history<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment
             _ => false,
         };
         if !has || again {
-            half.letters.set(half.letters.get() | letter.bit());
+            half.note_letter(letter);
             let rank = match letter {
                 _ if has => Rank::Repetition,
                 Letter::Fin | Letter::Rst => Rank::End,

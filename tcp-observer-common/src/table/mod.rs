@@ -349,7 +349,7 @@ pub fn release<B: Bucket>(bucket: &B, place: u32, tag: u32) -> bool {
 /// are the oldest ones, oldest first. `None` where that place is free or being written.
 #[inline(always)]
 pub fn nth_oldest<B: Bucket>(home: &B, nth: u32) -> Option<u32> {
-    let cursor = (home.word(CONTROL) & CURSOR) >> CURSOR_SHIFT;
+    let cursor = cursor(home.word(CONTROL));
     // Forgotten and masked, since verifiers before 6.10 know nothing of a remainder.
     let place = forget(u64::from(1 + (cursor + nth) % (B::PLACES - 1))) as u32 & (PLACES - 1);
     is_taken(home.word(place)).then_some(place)
@@ -442,11 +442,17 @@ fn claim<B: Bucket>(bucket: &B, wish: u32) -> u32 {
     0
 }
 
+/// The place that was filled last, the last of all being zero.
+#[inline(always)]
+const fn cursor(control: u32) -> u32 {
+    (control & CURSOR) >> CURSOR_SHIFT
+}
+
 /// The place after the one that was filled last.
 #[inline(always)]
 const fn after_last(control: u32) -> u32 {
     // The mask is for the verifier, which does not know that the last of all is zero here, and none is 15.
-    (1 + ((control & CURSOR) >> CURSOR_SHIFT)) & (PLACES - 1)
+    (1 + cursor(control)) & (PLACES - 1)
 }
 
 #[inline(always)]

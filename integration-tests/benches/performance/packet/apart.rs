@@ -7,10 +7,12 @@
 use std::{cell::RefCell, hint};
 
 use integration_tests::synthetic::Lane;
+use tcp_observer_common::table::LINE;
+
+use crate::spread::Spread;
 
 /// As much as the caches hold that belong to one processor: today's have half a MiB to two of them.
 const OTHER_BYTES: usize = 2 << 20;
-const LINE: usize = 64;
 
 thread_local! {
     static OTHER: RefCell<Vec<u8>> = RefCell::new(vec![0; OTHER_BYTES]);
@@ -23,8 +25,5 @@ pub fn run(lane: &Lane, frame: &[u8], times: u32) -> f64 {
         hint::black_box(&OTHER);
         lane.run(frame, 1)
     };
-    let mut runs: Vec<f64> = (0..times).map(one).collect();
-    runs.sort_by(f64::total_cmp);
-    let middle = &runs[runs.len() / 4..runs.len() - runs.len() / 4];
-    middle.iter().sum::<f64>() / middle.len() as f64
+    Spread::of(&(0..times).map(one).collect::<Vec<_>>()).middle
 }
