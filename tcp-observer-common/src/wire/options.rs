@@ -1,6 +1,6 @@
 //! TCP options: those of a SYN that bind the connection, and the timestamps that any segment may carry.
 
-use super::{OptionsSpan, forget_offset, load_bytes, load_u16, load_u32};
+use super::{OptionsSpan, forget_offset, load_bytes, load_u16, load_u32, load_words};
 use crate::{frame::Frame, segment::Options, verifier::forget};
 
 /// How many options are looked at. No stack's SYN has more than seven, padding included.
@@ -20,12 +20,25 @@ const FAST_OPEN_MAGIC: u16 = 0xf989;
 const MAX_BYTES: usize = 0x3f;
 /// The greatest shift; larger ones count as this one (RFC 7323, section 2.3).
 const MAX_SHIFT: u8 = 14;
+/// Nothing but timestamps behind two bytes of padding, as RFC 7323 (appendix A) has them laid out and nearly all segments
+/// but SYNs carry them.
+const PADDED_TIMESTAMPS: u32 = u32::from_be_bytes([NO_OPERATION, NO_OPERATION, TIMESTAMPS, 10]);
+const PADDED_TIMESTAMPS_BYTES: usize = 12;
 
 /// What the options in this place say. One that is torn, or lies about its length, ends the search: the segment still
 /// counts, and what came before it as well.
 #[inline(always)]
 pub fn options<F: Frame + ?Sized>(frame: &F, span: OptionsSpan) -> Options {
     let mut options = Options::NONE;
+    if span.bytes == PADDED_TIMESTAMPS_BYTES
+        && let Ok([head, value, echo]) = load_words(frame, forget_offset(span.offset))
+        && u32::from_be(head) == PADDED_TIMESTAMPS
+    {
+        options.ts_value = u32::from_be(value);
+        options.ts_echo = u32::from_be(echo);
+        options.present = Options::TIMESTAMPS;
+        return options;
+    }
     let mut at = 0;
     let mut seen = 0;
     while seen < MAX_OPTIONS {
