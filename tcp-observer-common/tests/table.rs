@@ -272,27 +272,41 @@ fn a_key_is_found_in_the_table_where_it_lies() {
     assert_eq!([1, 2, 3, 4].map(which), [Some(Which::First), Some(Which::Second), Some(Which::First), None]);
 }
 
-#[test]
-fn who_looks_for_a_key_that_moves_to_the_first_table_finds_it_or_is_not_sure() {
+/// Looks for a key that moves from one table to another at one of the looks, at each of them in turn; how often it was not
+/// sure.
+fn unsure_of_a_key_that_moves(is_to_first: bool) -> u32 {
     let mut unsure = 0;
     // At each look at a word of the first table, and at each of the second.
-    for (at, is_first_unlikely) in (0..80).flat_map(|at| [(at, false), (at, true)]) {
-        let (first, second) = (Full::new(2), Full::new(2));
-        put(&second, 3, 3, There::Stays).unwrap();
+    for (at, is_absent_likely) in (0..80).flat_map(|at| [(at, false), (at, true)]) {
+        let tables = [Full::new(2), Full::new(2)];
+        let (to, from) = if is_to_first { (&tables[0], &tables[1]) } else { (&tables[1], &tables[0]) };
+        put(from, 3, 3, There::Stays).unwrap();
         let act = || {
-            put(&first, 3, 3, There::Stays).unwrap();
-            assert!(remove(&second, 3));
+            put(to, 3, 3, There::Stays).unwrap();
+            assert!(remove(from, 3));
         };
         let interrupted = |table, looks| Interrupted { table, looks: Cell::new(looks), act: &act };
         let (in_first, in_second) = if at < 40 { (at, u32::MAX) } else { (u32::MAX, at - 40) };
-        let (watched, other) = (interrupted(&first, in_first), interrupted(&second, in_second));
-        match find_in_two((&&watched, &&other), &random_hash(3), &3, is_first_unlikely) {
+        let (first, second) = (interrupted(&tables[0], in_first), interrupted(&tables[1], in_second));
+        match find_in_two((&&first, &&second), &random_hash(3), &3, is_absent_likely) {
             Looked::Found(_) => {}
             Looked::Unsure => unsure += 1,
             Looked::Absent => panic!("it is there all the time: {at}"),
         }
     }
+    unsure
+}
+
+#[test]
+fn who_looks_for_a_key_that_moves_to_the_first_table_finds_it_or_is_not_sure() {
+    let unsure = unsure_of_a_key_that_moves(true);
     assert!(unsure > 0, "some look at the first table before it is there, and at the second when it is gone");
+}
+
+#[test]
+fn who_looks_for_a_key_that_moves_to_the_second_table_finds_it() {
+    // It is put into the second before it leaves the first, and the second is looked at last.
+    assert_eq!(unsure_of_a_key_that_moves(false), 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use core::{
     intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg},
     marker::PhantomData,
     ops::Deref,
-    ptr::{self, read_volatile, write_volatile},
+    ptr::{read_volatile, write_volatile},
 };
 
 use aya_ebpf::maps::Array;
@@ -16,7 +16,7 @@ use tcp_observer_common::{
     conn::{Flow, Word},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     observer::{Known, Table},
-    segment::{Flags, Segment},
+    segment::{Segment, SegmentKind},
     table::{
         self, Bucket, Buckets, ENTRIES, Found, Hash, LINE, Looked, PLACES, Refusal, Slot, There, Which, is_taken,
         slot_at,
@@ -250,16 +250,36 @@ impl Deref for Entry {
     }
 }
 
-/// Looks into both tables of IPv4.
+/// Looks into both tables of IPv4 for the flow of a segment; or, without one, for a flow that the agent has named.
 #[inline(always)]
 pub fn find4(key: &FlowKey4, segment: Option<&Segment>) -> Looked<Known<Entry>> {
-    known(FLOWS4, HALF_OPEN4, table_find_ipv4(key, segment.map_or(ptr::null(), ptr::from_ref)))
+    known(
+        FLOWS4,
+        HALF_OPEN4,
+        match segment {
+            Some(segment) => table_find_ipv4(key, is_opening(segment)),
+            None => table_find_settled_first_ipv4(key),
+        },
+    )
 }
 
 /// And of IPv6.
 #[inline(always)]
 pub fn find6(key: &FlowKey6, segment: Option<&Segment>) -> Looked<Known<Entry>> {
-    known(FLOWS6, HALF_OPEN6, table_find_ipv6(key, segment.map_or(ptr::null(), ptr::from_ref)))
+    known(
+        FLOWS6,
+        HALF_OPEN6,
+        match segment {
+            Some(segment) => table_find_ipv6(key, is_opening(segment)),
+            None => table_find_settled_first_ipv6(key),
+        },
+    )
+}
+
+/// Whether a segment most likely opens a connection, so that there is no flow.
+#[inline(always)]
+fn is_opening(segment: &Segment) -> u64 {
+    u64::from(segment.kind() == SegmentKind::Syn)
 }
 
 /// Where an entry lies, in a register: the bucket's index, the place in four bits, and [`FOUND`], with [`HALF_OPEN`] where
@@ -332,22 +352,40 @@ fn remove<A: Address, B>(table: &FlowTable<A, B>, key: &FlowKey<A>) {
     }
 }
 
-/// The functions of a family: one that looks into both of its tables, and for each table two that change it. None
+/// The functions of a family: two that look into both of its tables, and for each table two that change it. None
 /// chooses between tables: the verifier wants to know whose array is meant.
 macro_rules! family {
-    ($key:ty, $find:ident, [$flows:ident, $($of_flows:ident),+], [$half_open:ident, $($of_half_open:ident),+]) => {
+    (
+        $key:ty,
+        [$find:ident, $find_settled_first:ident],
+        [$flows:ident, $($of_flows:ident),+],
+        [$half_open:ident, $($of_half_open:ident),+]
+    ) => {
+        /// Looks among the half-open ones first: a segment whose flow has settled has nearly always been looked for
+        /// there by its entry. (Of a flow that is about to move, its word says so, and it is looked for again.)
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $find(key: *const $key, segment: *const Segment) -> u64 {
+        extern "C" fn $find(key: *const $key, is_opening: u64) -> u64 {
             // SAFETY: null, or a reference of the only callers.
             let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
-            // SAFETY: as above.
-            let is_opening = unsafe { segment.as_ref() }.is_some_and(|segment| segment.flags.has(Flags::SYN));
-            match table::find_in_two((&$flows, &$half_open), &hash(key), key, is_opening) {
+            match table::find_in_two((&$half_open, &$flows), &hash(key), key, is_opening != 0) {
                 Looked::Found((which, found)) => {
                     found.bucket.ask_for(found.place);
-                    packed(found) | if which == Which::First { 0 } else { HALF_OPEN }
+                    packed(found) | if which == Which::First { HALF_OPEN } else { 0 }
                 }
+                Looked::Absent => ABSENT,
+                Looked::Unsure => UNSURE,
+            }
+        }
+
+        /// Of a flow that is in both tables for a moment, the settled one is found.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $find_settled_first(key: *const $key) -> u64 {
+            // SAFETY: as above.
+            let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
+            match table::find_in_two((&$flows, &$half_open), &hash(key), key, false) {
+                Looked::Found((which, found)) => packed(found) | if which == Which::First { 0 } else { HALF_OPEN },
                 Looked::Absent => ABSENT,
                 Looked::Unsure => UNSURE,
             }
@@ -381,13 +419,13 @@ macro_rules! family {
 
 family!(
     FlowKey4,
-    table_find_ipv4,
+    [table_find_ipv4, table_find_settled_first_ipv4],
     [FLOWS4, flows_insert_ipv4, flows_remove_ipv4],
     [HALF_OPEN4, half_open_insert_ipv4, half_open_remove_ipv4]
 );
 family!(
     FlowKey6,
-    table_find_ipv6,
+    [table_find_ipv6, table_find_settled_first_ipv6],
     [FLOWS6, flows_insert_ipv6, flows_remove_ipv6],
     [HALF_OPEN6, half_open_insert_ipv6, half_open_remove_ipv6]
 );

@@ -121,22 +121,25 @@ fn who_looks_for_a_key_that_is_being_replaced_finds_it_or_is_not_sure() {
 
 #[test]
 fn who_looks_for_a_key_that_moves_to_the_other_table_finds_it_or_is_not_sure() {
-    explore(|| {
-        let (first, second) = (Arc::new(Small::new(2)), Arc::new(Small::in_order(2)));
-        put(&second, ONE, 7, There::Stays).unwrap();
-        let racer = {
-            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
-            race(move || {
-                put(&first, ONE, 7, There::Stays).unwrap();
-                let found = find(&&*second, &hash(ONE), &ONE).found().unwrap();
-                assert!(release(&found.bucket, found.place, hash(ONE).tag()));
-            })
-        };
-        let looked = find_in_two((&&*first, &&*second), &hash(ONE), &ONE, true);
-        assert!(!matches!(looked, Looked::Absent));
-        racer.join().unwrap();
-        assert_eq!((first.places_of(ONE), second.places_of(ONE)), (1, 0));
-    });
+    for looks_there_first in [true, false] {
+        explore(move || {
+            let (to, from) = (Arc::new(Small::new(2)), Arc::new(Small::in_order(2)));
+            put(&from, ONE, 7, There::Stays).unwrap();
+            let racer = {
+                let (to, from) = (Arc::clone(&to), Arc::clone(&from));
+                race(move || {
+                    put(&to, ONE, 7, There::Stays).unwrap();
+                    let found = find(&&*from, &hash(ONE), &ONE).found().unwrap();
+                    assert!(release(&found.bucket, found.place, hash(ONE).tag()));
+                })
+            };
+            let tables = if looks_there_first { (&&*to, &&*from) } else { (&&*from, &&*to) };
+            let looked = find_in_two(tables, &hash(ONE), &ONE, true);
+            assert!(!matches!(looked, Looked::Absent));
+            racer.join().unwrap();
+            assert_eq!((to.places_of(ONE), from.places_of(ONE)), (1, 0));
+        });
+    }
 }
 
 #[test]

@@ -47,6 +47,13 @@ fn sum<A: Address>(key: &FlowKey<A>, secret: impl Fn(usize) -> u64) -> u64 {
 }
 
 impl<S: Fn() -> u32> Hash<S> {
+    /// The same with both sums made, for who asks for the second more than once.
+    #[inline(always)]
+    pub fn summed(&self) -> Hash<impl Fn() -> u32 + Copy + use<S>> {
+        let second = (self.second)();
+        Hash { first: self.first, second: move || second }
+    }
+
     /// The bucket that a key belongs to, of `count`.
     #[inline(always)]
     pub fn home(&self, count: u32) -> u32 {

@@ -175,17 +175,18 @@ pub enum Which {
     Second,
 }
 
-/// Looks for a key in two tables, from the second of which keys move to the first: a key that moves is put into the first
-/// before it is taken out of the second. Absent is what was in neither at one moment.
+/// Looks for a key in two tables between which keys move: one that moves is put into the one before it is taken out of the
+/// other. Absent is what was in neither at one moment. Of a key that is in both, the entry in the first is found.
 ///
-/// `is_first_unlikely` has the lines of both tables asked for at once: most of the time goes into waiting for memory.
+/// `is_absent_likely` has the lines of both tables asked for at once: most of the time goes into waiting for memory.
 #[inline(always)]
 pub fn find_in_two<T: Buckets>(
     (first, second): (&T, &T),
     hash: &Hash<impl Fn() -> u32>,
     key: &KeyOf<T>,
-    is_first_unlikely: bool,
+    is_absent_likely: bool,
 ) -> Looked<(Which, Found<T::Bucket>)> {
+    let hash = &hash.summed();
     let (at_first, at_second) = (hash.buckets(first.count()), hash.buckets(second.count()));
     let (Some(home), Some(other)) = (first.bucket(at_first.0), first.bucket(at_first.1)) else {
         return Looked::Absent;
@@ -194,7 +195,7 @@ pub fn find_in_two<T: Buckets>(
         return Looked::Absent;
     };
     let before = home.word(CONTROL);
-    if is_first_unlikely {
+    if is_absent_likely {
         for bucket in [other, second_home, second_other] {
             bucket.word(CONTROL);
         }
