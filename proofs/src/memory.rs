@@ -15,7 +15,7 @@ use tcp_observer_common::{
     counters::{Counters, PORT_SLOTS, Skip, TableKind, place},
     flow::{Address, FlowKey, Ipv4, Ipv6, ipv4_word, ipv6_words},
     frame::Frame,
-    histogram::{HISTOGRAMS, Histogram},
+    histogram::{HISTOGRAMS, Histogram, Sample},
     limits::Limits,
     observer::{Family, Host, Sighting, Table, Tap, observe, observe_quote},
     sweep::sweep_entry,
@@ -270,8 +270,8 @@ impl Host for Memory {
         self.counters.borrow_mut().words_mut()[place] += amount;
     }
 
-    fn record(&self, histogram: u32, value_ns: u64) {
-        self.histograms.borrow_mut()[histogram as usize].record(value_ns);
+    fn record(&self, histogram: u32, sample: Sample) {
+        self.histograms.borrow_mut()[histogram as usize].add_sample(sample);
     }
 
     fn port_slot(&self, port: u16, claim: bool) -> usize {

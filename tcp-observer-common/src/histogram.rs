@@ -50,12 +50,17 @@ impl Histogram {
     }
 
     /// Adds one value.
-    #[inline(always)]
     pub fn record(&mut self, value_ns: u64) {
-        if let Some(bucket) = self.buckets.get_mut(Self::bucket_of(value_ns)) {
+        self.add_sample(Sample::of(value_ns));
+    }
+
+    /// The same.
+    #[inline(always)]
+    pub fn add_sample(&mut self, sample: Sample) {
+        if let Some(bucket) = self.buckets.get_mut(sample.bucket) {
             *bucket += 1;
         }
-        self.sum_ns += value_ns;
+        self.sum_ns += sample.value_ns;
     }
 
     /// Adds all values of another histogram.
@@ -64,6 +69,20 @@ impl Histogram {
             *sum += term;
         }
         self.sum_ns += other.sum_ns;
+    }
+}
+
+/// A value and its bucket, for several histograms: BPF has no instruction that counts zeros.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    value_ns: u64,
+    bucket: usize,
+}
+
+impl Sample {
+    #[inline(always)]
+    pub const fn of(value_ns: u64) -> Self {
+        Self { value_ns, bucket: Histogram::bucket_of(value_ns) }
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
     },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
+    histogram::Sample,
     limits::Limits,
     room::{self, make_room},
     segment::{Flags, Segment, SegmentKind},
@@ -186,7 +187,7 @@ pub trait Host {
     /// Adds to the counter at a [`place`].
     fn add(&self, place: usize, amount: u64);
     /// Adds a value to one of the histograms.
-    fn record(&self, histogram: u32, value_ns: u64);
+    fn record(&self, histogram: u32, sample: Sample);
     /// The counter slot of a responder's port. With `claim` a free slot is given to a port that has none.
     fn port_slot(&self, port: u16, claim: bool) -> usize;
     /// Counts what a transition means. A method, so that the kernel can make it a function of its own.
@@ -343,7 +344,8 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(
 ) -> Steady<<E::Table as Table<A>>::Entry> {
     let Sighting { side, segment, tap } = sighting;
     let flags = segment.flags;
-    if flags.has(Flags::SYN) {
+    // A SYN most likely belongs to none of them; nor does a RST, of which there may be many.
+    if flags.has(Flags::SYN | Flags::RST) {
         return Steady::Unknown;
     }
     let Some(flow) = host.flows().find(key) else {
@@ -482,7 +484,9 @@ pub fn carry_out<H: Host>(host: &H, flow: &Flow, segment: &Segment, transition: 
     let peer_last_ns = peer.last_seen_ns.get();
     half.note(before, from, segment, note, next_seq, peer, now_ns);
     flow.times.note(before, after, note, peer_last_ns, now_ns);
-    host.account(transition, &flow.times);
+    if tally::may_count(transition) {
+        host.account(transition, &flow.times);
+    }
 }
 
 /// Whether a segment that another hook than its direction's own has seen is no copy: it says what was not said yet.

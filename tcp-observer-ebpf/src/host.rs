@@ -12,9 +12,10 @@ use aya_ebpf::{
     maps::HashMap,
 };
 use tcp_observer_common::{
-    conn::{Flow, Judged, Note, Role, Times, Word, tell},
+    conn::{Flow, Judged, Note, Role, Times, Word, letter_alone, tell_at_length, tell_letter},
     counters::{PORT_SLOTS, Skip, TableKind, WORDS, tally},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
+    histogram::Sample,
     limits::Limits,
     observer::{self, Done, Family, Host, Known, Sighting, Started, Tap, Transition},
     room,
@@ -209,7 +210,7 @@ extern "C" fn account(transition: *const Transition, times: *const Times) -> u64
     0
 }
 
-/// [`tell`] likewise. `details` is a bit for the sender's role, above it the note, and in its upper half the number.
+/// [`tell_at_length`] likewise. `details` is a bit for the sender's role, above it the note, and in its upper half the number.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, details: u64) -> u64 {
@@ -221,7 +222,7 @@ extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, 
             note: Note::from_bits((details >> 1) as u8),
             next_seq: SeqNum((details >> 32) as u32),
         };
-        tell(&Kernel::Packets, flow, segment, judged);
+        tell_at_length(&Kernel::Packets, flow, segment, judged);
     }
     0
 }
@@ -254,6 +255,9 @@ impl Host for Kernel {
     #[inline(always)]
     fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged) {
         let Judged { word, from, note, next_seq } = judged;
+        if let Some(letter) = letter_alone(flow, segment, judged) {
+            return tell_letter(self, flow, segment, judged, letter);
+        }
         story_tell(flow, segment, word.0, from as u64 | (note as u64) << 1 | u64::from(next_seq.0) << 32);
     }
 
@@ -298,10 +302,10 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn record(&self, histogram: u32, value_ns: u64) {
+    fn record(&self, histogram: u32, sample: Sample) {
         if let Some(histogram) = HANDSHAKES.get_ptr_mut(histogram) {
             // SAFETY: as in `add`; the sweep records nothing.
-            unsafe { (*histogram).record(value_ns) };
+            unsafe { (*histogram).add_sample(sample) };
         }
     }
 

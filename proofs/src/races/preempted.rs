@@ -9,6 +9,7 @@ use tcp_observer_common::{
     conn::{Flow, Judged, Times, Word, WordCell, tell},
     counters::{TableKind, tally},
     flow::{FlowKey4, Ipv4},
+    histogram::Sample,
     observer::{Family, Host, Table, Transition, carry_out},
     segment::Segment,
     sweep::sweep_entry,
@@ -99,8 +100,8 @@ impl Host for &Preempted<'_> {
         self.memory.add(place, amount);
     }
 
-    fn record(&self, histogram: u32, value_ns: u64) {
-        self.memory.record(histogram, value_ns);
+    fn record(&self, histogram: u32, sample: Sample) {
+        self.memory.record(histogram, sample);
     }
 
     fn port_slot(&self, port: u16, claim: bool) -> usize {

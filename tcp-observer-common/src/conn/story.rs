@@ -209,6 +209,64 @@ pub struct Judged {
 /// set of their bits.
 #[inline(always)]
 pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -> u64 {
+    if let Some(letter) = letter_alone(flow, segment, judged) {
+        tell_letter(host, flow, segment, judged, letter);
+        return 0;
+    }
+    tell_at_length(host, flow, segment, judged)
+}
+
+/// The letter of a segment of which there is nothing else to tell: a SYN, SYN-ACK, ACK or FIN as nearly all are.
+#[inline(always)]
+pub fn letter_alone(flow: &Flow, segment: &Segment, judged: Judged) -> Option<Letter> {
+    let Judged { word, from, note, .. } = judged;
+    let Segment { flags, window, payload_bytes, accurate_ecn, options, .. } = segment;
+    if *window == 0 || *payload_bytes != 0 || !matches!(note, Note::Nothing | Note::SynAnswered | Note::Completed) {
+        return None;
+    }
+    const ACK: u8 = Flags::ACK;
+    const SYN: u8 = Flags::SYN;
+    const SYN_ACK: u8 = Flags::SYN | Flags::ACK;
+    const FIN_ACK: u8 = Flags::FIN | Flags::ACK;
+    match flags.0 & (Flags::SYN | Flags::FIN | Flags::RST | Flags::ACK) {
+        ACK => Some(Letter::Ack),
+        SYN if !options.has(Options::FAST_OPEN) => Some(Letter::Syn),
+        SYN_ACK if !options.has(Options::FAST_OPEN) && !flags.has(Flags::ECE | Flags::CWR) && *accurate_ecn == 0 => {
+            Some(Letter::SynAck)
+        }
+        FIN_ACK
+            if matches!(note, Note::Nothing)
+                && !matches!(word.state(from.opposite()), State::FinWait1)
+                && !flow.half(word.side_of(from)).has(Letter::Fin) =>
+        {
+            Some(Letter::Fin)
+        }
+        _ => None,
+    }
+}
+
+/// [`tell`] where [`letter_alone`] says that this is all there is to tell.
+#[inline(always)]
+pub fn tell_letter<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged, letter: Letter) {
+    let half = flow.half(judged.word.side_of(judged.from));
+    if half.has(letter) {
+        half.note_completeness(segment);
+    } else {
+        tell_first(host, &flow.story, half, segment, judged.from, letter);
+    }
+}
+
+/// The same where a direction is known to have had no such segment before.
+#[inline(always)]
+pub(crate) fn tell_first<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment, from: Role, letter: Letter) {
+    half.note_completeness(segment);
+    half.note_letter(letter);
+    story.append(host, from, letter, if matches!(letter, Letter::Fin) { Rank::End } else { Rank::First });
+}
+
+/// [`tell`] for a segment of any kind.
+#[inline(always)]
+pub fn tell_at_length<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -> u64 {
     let Judged { word, from, .. } = judged;
     let (half, peer) = (flow.half(word.side_of(from)), flow.half(word.side_of(from.opposite())));
     half.note_completeness(segment);
@@ -221,15 +279,6 @@ pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -
         story.add(host, notes);
     }
     notes
-}
-
-/// The same for the first data, or the first ACK without any, of a direction where all is in order: its letter is all there
-/// is to tell.
-#[inline(always)]
-pub(crate) fn tell_first<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment, from: Role, letter: Letter) {
-    half.note_completeness(segment);
-    half.note_letter(letter);
-    story.append(host, from, letter, Rank::First);
 }
 
 /// The letters of one segment: first what it is, then a zero window, then a retransmission.

@@ -2,10 +2,23 @@
 
 use super::{Retransmit, ended_by, place};
 use crate::{
-    conn::{Mark, Note, Outcome, Phase, Times, Word},
-    histogram::{HandshakePart, by_port, by_role, half_close},
+    conn::{Mark, Note, Outcome, Phase, Role, State, Times, Word, half_closed},
+    histogram::{HandshakePart, Sample, by_port, by_role, half_close},
     observer::{Host, Transition},
 };
+
+/// Whether a segment's transition may count as anything: a quick no for most, which saves the kernel a call. None of those
+/// ends a handshake or a half-close, or has an endpoint in TIME-WAIT or closed.
+#[inline(always)]
+pub fn may_count(transition: &Transition) -> bool {
+    let &Transition { before, after, note, .. } = transition;
+    let is_over = |role| after.state(role) as u8 >= State::TimeWait as u8;
+    !matches!(note, Note::Nothing | Note::SynAnswered)
+        || before.outcome() as u8 != after.outcome() as u8
+        || half_closed(before)
+        || is_over(Role::Originator)
+        || is_over(Role::Responder)
+}
 
 /// Counts what a segment's transition means.
 #[inline(always)]
@@ -22,7 +35,7 @@ pub fn transition<H: Host>(host: &H, transition: Transition, times: &Times) {
         _ => {}
     }
     if matches!(before.phase(), Phase::HalfClosed) && !matches!(after.phase(), Phase::HalfClosed) {
-        host.record(half_close(after.locality()), times.half_close_lasted_ns());
+        host.record(half_close(after.locality()), Sample::of(times.half_close_lasted_ns()));
     }
     let (before, after) = (before.forgotten(), after.forgotten());
     if matches!(before.outcome(), Outcome::InProgress) {
@@ -64,8 +77,9 @@ fn handshake<H: Host>(host: &H, word: Word, slot: usize, times: &Times) {
         (HandshakePart::Total, times.total_ns()),
     ] {
         if let Some(value_ns) = value {
-            host.record(by_role(part, locality, repeated), value_ns);
-            host.record(by_port(slot, part, locality), value_ns);
+            let sample = Sample::of(value_ns);
+            host.record(by_role(part, locality, repeated), sample);
+            host.record(by_port(slot, part, locality), sample);
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Counters: each packet is accounted for once, and each event is counted exactly once.
 
+use proofs::memory::Memory;
 use tcp_observer_common::{
-    conn::{Locality, Outcome},
-    counters::{HookDirection, PORT_SLOTS, Retransmit, Skip::*},
+    conn::{Locality, Note, Outcome, Role, State, Times, Word},
+    counters::{Counters, HookDirection, PORT_SLOTS, Retransmit, Skip::*, tally},
     flow::Ipv4,
+    histogram::Histogram,
+    observer::Transition,
     segment::SegmentKind,
+    seq::SeqNum,
 };
 
 use crate::support::{CLIENT_ADDR, Endpoint, SECOND, SERVER_ADDR, Talk};
@@ -93,4 +97,35 @@ fn a_port_whose_attempts_only_fail_takes_no_slot() {
     client.syn(1000);
     server.rst_ack(0, 1001);
     assert_eq!(talk.counters().attempts[PORT_SLOTS][Locality::Forwarded.index()][Outcome::Refused.index()], 1);
+}
+
+/// From any two states of the endpoints to any other two.
+#[test]
+fn a_transition_that_may_not_count_changes_no_counter() {
+    let words: Vec<Word> = State::ALL
+        .iter()
+        .flat_map(|&originator| State::ALL.iter().map(move |&responder| (originator, responder)))
+        .map(|(originator, responder)| {
+            Word::fresh(0).with_state(Role::Originator, originator).with_state(Role::Responder, responder)
+        })
+        .collect();
+    let memory = Memory::new(0);
+    let mut uncounted = 0;
+    for &outcome in Outcome::ALL {
+        for (&before, &after) in words.iter().flat_map(|before| words.iter().map(move |after| (before, after))) {
+            for note in [Note::Nothing, Note::SynAnswered, Note::SynRepeated, Note::Refused] {
+                let (before, after) = (before.with_outcome(outcome), after.with_outcome(outcome));
+                let from = Role::Originator;
+                let next_seq = SeqNum(0);
+                let transition = Transition { before, after, now_ns: 0, next_seq, responder_port: 443, from, note };
+                if !tally::may_count(&transition) {
+                    tally::transition(&memory, transition, &Times::default());
+                    uncounted += 1;
+                }
+            }
+        }
+    }
+    assert!(uncounted > 0);
+    assert!(memory.counters.into_inner() == Counters::ZERO);
+    assert!(memory.histograms.into_inner().iter().all(|histogram| *histogram == Histogram::default()));
 }

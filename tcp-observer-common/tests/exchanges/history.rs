@@ -6,11 +6,19 @@
 //! `t` retransmitted data, `w` zero window; capitals are the originator's. Completeness: SYN 1, SYN-ACK 2, ACK 4,
 //! data 8, FIN 16, RST 32.
 
+use std::collections::HashSet;
+
+use proofs::memory::Memory;
 use proptest::{
     prelude::*,
     test_runner::{Config, RngSeed},
 };
-use tcp_observer_common::segment::Flags;
+use tcp_observer_common::{
+    conn::{Flow, Judged, Letter, Note, Role, State, Word, letter_alone, tell, tell_at_length},
+    flow::Side,
+    segment::{Flags, Options, Segment},
+    seq::SeqNum,
+};
 
 use crate::support::{MILLISECOND, Talk};
 
@@ -289,4 +297,46 @@ proptest! {
             prop_assert_eq!(history.contains(letter), sent, "{} in {}", letter, history);
         }
     }
+}
+
+/// Flags of all kinds with every note, towards a peer that lives, has closed or is gone; as the first of their kind and
+/// again.
+#[test]
+fn what_is_told_by_a_letter_alone_is_what_would_be_told_at_length() {
+    let told = |tell: fn(&Memory, &Flow, &Segment, Judged) -> u64, segment: &Segment, judged, letters| {
+        let (memory, flow) = (Memory::new(0), Flow::default());
+        flow.half(Side::Low).letters.set(letters);
+        let notes = tell(&memory, &flow, segment, judged);
+        (notes, format!("{flow:?}"), memory.counters.into_inner())
+    };
+    let controls = [0, SYN, SYN_ACK, ACK, FIN, FIN_ACK, RST, RST_ACK, SYN | FIN, FIN | RST, SYN | RST, SYN_ACK | FIN];
+    let flags = controls.iter().flat_map(|flags| [0, Flags::ECE, Flags::CWR, Flags::PSH].map(|more| flags | more));
+    let peers = [State::Established, State::FinWait1, State::Closed];
+    let judged = flags.flat_map(|flags| Note::ALL.iter().flat_map(move |&note| peers.map(|peer| (flags, note, peer))));
+    let kinds = [(1, 0, 0, 0), (0, 0, 0, 0), (1, 1, 0, 0), (1, 0, Options::FAST_OPEN, 0), (1, 0, 0, 1)];
+    let mut alone = HashSet::new();
+    for ((flags, note, peer), (window, payload_bytes, present, accurate_ecn)) in
+        judged.flat_map(|judged| kinds.map(|kind| (judged, kind)))
+    {
+        let segment = Segment {
+            seq: SeqNum(7),
+            ack: SeqNum(9),
+            payload_bytes,
+            wire_segments: 1,
+            window,
+            flags: Flags(flags),
+            accurate_ecn,
+            options: Options { present, ..Options::NONE },
+        };
+        let word = Word::fresh(0).with_state(Role::Responder, peer);
+        let judged = Judged { word, from: Role::Originator, note, next_seq: SeqNum(7) };
+        for letters in [0, u8::MAX] {
+            let flow = Flow::default();
+            flow.half(Side::Low).letters.set(letters);
+            alone.extend(letter_alone(&flow, &segment, judged));
+            let [short, long] = [tell, tell_at_length].map(|tell| told(tell, &segment, judged, letters));
+            assert!(short == long, "{segment:?} {judged:?}: {} and not {}", short.1, long.1);
+        }
+    }
+    assert_eq!(alone, HashSet::from([Letter::Syn, Letter::SynAck, Letter::Ack, Letter::Fin]));
 }

@@ -16,7 +16,7 @@ use tcp_observer_common::{
     conn::{Flow, Judged, Outcome, Phase, Role, State, tell},
     counters::{Counters, HookDirection, PORT_SLOTS, Skip, TableKind, place},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
-    histogram::{HISTOGRAMS, Histogram},
+    histogram::{HISTOGRAMS, Histogram, Sample},
     limits::Limits,
     observer::{Family, Host, Sighting, Steady, Table as _, Tap, observe_quote, observe_unsteady, on_steady},
     segment::Segment,
@@ -396,9 +396,9 @@ impl Host for &Replayer {
         }
     }
 
-    fn record(&self, histogram: u32, value_ns: u64) {
+    fn record(&self, histogram: u32, sample: Sample) {
         if let Some(histogram) = self.handshakes.borrow_mut().get_mut(histogram as usize) {
-            histogram.record(value_ns);
+            histogram.add_sample(sample);
         }
     }
 
