@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{
     AtomicU32,
-    Ordering::{Acquire, Relaxed, SeqCst},
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
 };
 
@@ -16,6 +16,8 @@ pub trait Word: Sized {
     fn load(&self) -> u32;
     fn load_relaxed(&self) -> u32;
     fn store_relaxed(&self, value: u32);
+    /// A release store.
+    fn store(&self, value: u32);
     /// With a full barrier before and after.
     fn exchange(&self, current: u32, new: u32) -> bool;
     fn acquire_fence();
@@ -45,6 +47,10 @@ macro_rules! word {
 
             fn store_relaxed(&self, value: u32) {
                 self.0.store(value, Relaxed);
+            }
+
+            fn store(&self, value: u32) {
+                self.0.store(value, Release);
             }
 
             fn exchange(&self, current: u32, new: u32) -> bool {
@@ -160,6 +166,12 @@ impl<W: Word, const PLACES: u32> Bucket for BucketOf<'_, W, PLACES> {
 
     fn exchange(&self, place: u32, current: u32, new: u32) -> bool {
         self.0[place as usize].tag.exchange(current, new)
+    }
+
+    fn publish(&self, place: u32, current: u32, new: u32) {
+        let word = &self.0[place as usize].tag;
+        assert_eq!(word.load_relaxed(), current, "nobody else changes it");
+        word.store(new);
     }
 
     fn holds(&self, place: u32, key: &u32) -> bool {

@@ -201,6 +201,10 @@ impl Bucket for InterruptedBucket<'_> {
         self.bucket.exchange(place, current, new)
     }
 
+    fn publish(&self, place: u32, current: u32, new: u32) {
+        self.bucket.publish(place, current, new);
+    }
+
     fn holds(&self, place: u32, key: &u32) -> bool {
         self.bucket.holds(place, key)
     }

@@ -181,6 +181,17 @@ impl<A: Address> Bucket for BucketAt<A> {
     }
 
     #[inline(always)]
+    fn publish(&self, place: u32, current: u32, new: u32) {
+        // x86-64 keeps stores in their order. An exchange would wait until all lines of the entry have come.
+        if cfg!(bpf_target_arch = "x86_64") {
+            // SAFETY: as above.
+            unsafe { write_volatile(self.word_at(place), new) };
+        } else {
+            self.exchange(place, current, new);
+        }
+    }
+
+    #[inline(always)]
     fn holds(&self, place: u32, key: &FlowKey<A>) -> bool {
         has(self.slot(place), key)
     }
@@ -191,10 +202,15 @@ impl<A: Address> Bucket for BucketAt<A> {
         let Some(slot) = self.checked_slot(place) else {
             return;
         };
-        // SAFETY: within the bucket, busy by this CPU's doing; a flow is made of these words, the first of which is its
-        // state word. Volatile, so that a loop is what it stays.
+        // SAFETY: within the bucket, busy by this CPU's doing; key and flow are made of these words, the first of a flow
+        // is its state word. Volatile, so that a loop is what it stays, and nothing is written later than it stands here.
         unsafe {
-            (*slot).key = *key;
+            let (to, from) = ((&raw mut (*slot).key).cast::<u32>(), (&raw const *key).cast::<u32>());
+            let mut i = 0;
+            while i < size_of::<FlowKey<A>>() / size_of::<u32>() {
+                write_volatile(to.add(i), *from.add(i));
+                i += 1;
+            }
             let (to, from) = ((&raw mut (*slot).flow).cast::<u64>(), (&raw const *value).cast::<u64>());
             let epoch = Word(read_volatile(to)).epoch().wrapping_add(1);
             write_volatile(to, Word(read_volatile(from)).in_epoch(epoch).0);

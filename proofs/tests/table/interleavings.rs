@@ -8,7 +8,7 @@ use loom::{
         Arc,
         atomic::{
             AtomicU32,
-            Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+            Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
             fence,
         },
     },

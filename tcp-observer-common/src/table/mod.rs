@@ -70,6 +70,9 @@ pub trait Bucket: Copy {
     /// Exchanges the word of a place if it is still `current`; says whether it was. A full barrier either way, as BPF's
     /// atomics are that give back a value.
     fn exchange(&self, place: u32, current: u32, new: u32) -> bool;
+    /// Gives a new value to a word that nobody else changes, since it is busy or locked by this CPU's doing. What was written
+    /// before is seen by whoever sees this value (release).
+    fn publish(&self, place: u32, current: u32, new: u32);
     /// Whether the entry in a place has this key. What is compared may change meanwhile.
     fn holds(&self, place: u32, key: &Self::Key) -> bool;
     /// Writes an entry into a place that is busy by this CPU's doing, with a number that the last one there had not.
@@ -421,7 +424,7 @@ fn put<B: Bucket>(
         return (control, Err(Refusal::Full));
     }
     bucket.write(place, key, value);
-    bucket.exchange(place, BUSY, tag);
+    bucket.publish(place, BUSY, tag);
     // The other bucket's order is its own keys' business.
     (control & !CURSOR | (place % (B::PLACES - 1)) << CURSOR_SHIFT, Ok(()))
 }
@@ -484,5 +487,5 @@ fn lock<B: Bucket>(home: &B) -> Result<u32, Refusal> {
 /// Gives the lock back: nobody else has changed the control word meanwhile.
 #[inline(always)]
 fn unlock<B: Bucket>(home: &B, locked: u32, control: u32) {
-    home.exchange(CONTROL, locked | LOCKED, control.wrapping_add(CHANGE) & !LOCKED);
+    home.publish(CONTROL, locked | LOCKED, control.wrapping_add(CHANGE) & !LOCKED);
 }
