@@ -53,6 +53,9 @@ pub mod map {
     /// HASH of the host's own addresses, as u32 words in network order, to a byte; loopback is known by value.
     pub const LOCAL_IPV4: &str = "LOCAL_IPV4";
     pub const LOCAL_IPV6: &str = "LOCAL_IPV6";
+    /// ARRAYs of such addresses, in front of these sets: see [`crate::local`].
+    pub const LOCAL_IPV4_PLACES: &str = "LOCAL_IPV4_PLACES";
+    pub const LOCAL_IPV6_PLACES: &str = "LOCAL_IPV6_PLACES";
     /// HASH of interface index (u32) to [`InterfaceName`](super::InterfaceName): what the agent observes, and has.
     pub const INTERFACES: &str = "INTERFACES";
     /// ARRAY of one [`Layout`](super::Layout).

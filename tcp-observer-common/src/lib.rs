@@ -9,6 +9,7 @@ pub mod frame;
 pub mod histogram;
 mod labels;
 pub mod limits;
+pub mod local;
 pub mod observer;
 pub mod room;
 pub mod segment;

@@ -9,7 +9,7 @@ use core::{
 
 use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
-    maps::HashMap,
+    maps::{Array, HashMap},
 };
 use tcp_observer_common::{
     conn::{Flow, Judged, Note, Role, Times, Word, letter_alone, tell_at_length, tell_letter},
@@ -17,6 +17,7 @@ use tcp_observer_common::{
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     histogram::Sample,
     limits::Limits,
+    local,
     observer::{self, Done, Family, Host, Known, Sighting, Started, Tap, Transition},
     room,
     segment::Segment,
@@ -26,7 +27,10 @@ use tcp_observer_common::{
 };
 
 use crate::{
-    maps::{CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV6, PORTS, SCRATCH, TICK, UNSTEADY},
+    maps::{
+        CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV4_PLACES, LOCAL_IPV6, LOCAL_IPV6_PLACES, PORTS,
+        SCRATCH, TICK, UNSTEADY,
+    },
     table::{Entry, FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6, find4, find6},
 };
 
@@ -388,7 +392,7 @@ impl Family<Ipv4> for Kernel {
 
     #[inline(always)]
     fn is_local(&self, addr: &Ipv4) -> bool {
-        holds(&LOCAL_IPV4, addr)
+        is_local(&LOCAL_IPV4_PLACES, &LOCAL_IPV4, addr)
     }
 }
 
@@ -434,13 +438,16 @@ impl Family<Ipv6> for Kernel {
 
     #[inline(always)]
     fn is_local(&self, addr: &Ipv6) -> bool {
-        holds(&LOCAL_IPV6, addr)
+        is_local(&LOCAL_IPV6_PLACES, &LOCAL_IPV6, addr)
     }
 }
 
 #[inline(always)]
-fn holds<K: Copy>(set: &HashMap<K, u8>, key: &K) -> bool {
-    // A copy: before 6.2 a map takes no key from memory that a function's argument points to.
-    let key = *key;
-    set.get_ptr(key).is_some()
+fn is_local<A: Address>(places: &Array<A>, set: &HashMap<A, u8>, addr: &A) -> bool {
+    let told = places.get(local::place(addr)).and_then(|there| local::told_by_place(there, addr));
+    told.unwrap_or_else(|| {
+        // A copy: before 6.2 a map takes no key from memory that a function's argument points to.
+        let addr = *addr;
+        set.get_ptr(addr).is_some()
+    })
 }

@@ -10,6 +10,7 @@ use tcp_observer_common::{
     counters::Counters,
     flow::{FlowKey4, FlowKey6, Ipv4, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
+    local,
     segment::Segment,
     table::{PLACES, slots_bytes},
 };
@@ -70,6 +71,10 @@ pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
 pub static LOCAL_IPV4: HashMap<Ipv4, u8> = HashMap::with_max_entries(4096, 0);
 #[map]
 pub static LOCAL_IPV6: HashMap<Ipv6, u8> = HashMap::with_max_entries(4096, 0);
+#[map]
+pub static LOCAL_IPV4_PLACES: Array<Ipv4> = Array::with_max_entries(local::PLACES, 0);
+#[map]
+pub static LOCAL_IPV6_PLACES: Array<Ipv6> = Array::with_max_entries(local::PLACES, 0);
 #[map]
 pub static INTERFACES: HashMap<u32, InterfaceName> = HashMap::with_max_entries(4096, 0);
 #[map]

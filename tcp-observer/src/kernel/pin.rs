@@ -17,7 +17,7 @@ use crate::exit::Failure;
 pub const BPFFS: &str = "/sys/fs/bpf";
 
 /// What is pinned, in this order; the layout is the last, since its presence says that the others are complete.
-pub const PINNED: [&str; 15] = [
+pub const PINNED: [&str; 17] = [
     map::FLOWS_IPV4,
     map::FLOWS_IPV6,
     map::HALF_OPEN_IPV4,
@@ -31,6 +31,8 @@ pub const PINNED: [&str; 15] = [
     map::PORTS,
     map::LOCAL_IPV4,
     map::LOCAL_IPV6,
+    map::LOCAL_IPV4_PLACES,
+    map::LOCAL_IPV6_PLACES,
     map::INTERFACES,
     map::LAYOUT,
 ];
