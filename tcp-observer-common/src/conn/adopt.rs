@@ -106,7 +106,7 @@ impl Flow {
         flow.clear();
         flow.times.first_ns.set(now_ns);
         flow.times.changed_ns.set(changed_ns);
-        if word.phase() == Phase::HalfClosed {
+        if word.is_half_closed() {
             flow.times.begin_half_close(changed_ns);
         }
         flow.story.notes.set(Note::Adopted.bit());

@@ -33,6 +33,5 @@ pub use state::{Phase, State};
 pub(crate) use story::tell_first;
 pub use story::{Judged, Letter, Story, count, letter_alone, tell, tell_at_length, tell_letter};
 pub use times::Times;
-pub(crate) use times::half_closed;
 pub use unreachable::on_quote;
 pub use word::{How, Initiator, Locality, Mark, Outcome, Role, Word};

@@ -14,7 +14,6 @@ use super::{
     note::Note,
     record::Flow,
     state::State,
-    times::half_closed,
     word::{Mark, Outcome, Role, Word},
 };
 use crate::{
@@ -382,7 +381,7 @@ fn notes_of<H: Host>(host: &H, flow: &Flow, half: &Half, segment: &Segment, judg
             );
         }
         SegmentKind::Data => {
-            also(Note::HalfCloseData, half_closed(word) && matches!(word.state(from), State::CloseWait));
+            also(Note::HalfCloseData, word.is_half_closed() && matches!(word.state(from), State::CloseWait));
             also(Note::Heartbeat, half.beats.get() >= super::half::BEATS);
         }
         SegmentKind::Ack => {}

@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::{half::Half, note::Note, state::Phase, word::Word};
+use super::{half::Half, note::Note, word::Word};
 
 /// In nanoseconds of the observer's precise clock; zero is "not yet".
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,7 @@ impl Times {
             return;
         }
         self.changed_ns.set(now_ns);
-        if half_closed(after) && !half_closed(before) {
+        if after.is_half_closed() && !before.is_half_closed() {
             self.begin_half_close(now_ns);
         }
         self.end_half_close(before, after, now_ns);
@@ -75,7 +75,7 @@ impl Times {
     /// Notes how long a half-close lasted, where a transition or silence has ended it.
     #[inline(always)]
     pub(crate) fn end_half_close(&self, before: Word, after: Word, now_ns: u64) {
-        if half_closed(before) && !half_closed(after) {
+        if before.is_half_closed() && !after.is_half_closed() {
             let began_ns = self.half_close_ns.get();
             let lasted_ns = if began_ns & BEGAN == 0 { 0 } else { now_ns.saturating_sub(began_ns & !BEGAN) };
             self.half_close_ns.set(lasted_ns);
@@ -103,15 +103,12 @@ impl Times {
     pub fn half_closed_for_ns(&self, word: Word, now_ns: u64) -> Option<u64> {
         match self.half_close_ns.get() {
             0 => None,
-            began_ns if began_ns & BEGAN != 0 => half_closed(word).then(|| now_ns.saturating_sub(began_ns & !BEGAN)),
+            began_ns if began_ns & BEGAN != 0 => {
+                word.is_half_closed().then(|| now_ns.saturating_sub(began_ns & !BEGAN))
+            }
             lasted_ns => Some(lasted_ns),
         }
     }
-}
-
-#[inline(always)]
-pub(crate) fn half_closed(word: Word) -> bool {
-    matches!(word.phase(), Phase::HalfClosed)
 }
 
 /// The time from one moment to a later one, where both are known. Saturates: two CPUs' clocks may differ.

@@ -331,6 +331,21 @@ impl Word {
         self.0 & STATES_AND_OUTCOME == HANDSHAKE_SEEN || self.0 & (STATES_AND_OUTCOME | CONFIRMED) == PICKED_UP
     }
 
+    /// Whether [`Self::phase`] is [`Phase::HalfClosed`], asked several times of each segment off the shortest path.
+    #[inline(always)]
+    pub const fn is_half_closed(self) -> bool {
+        const ORIGINATOR_HAS_CLOSED: u8 = Word(0)
+            .with_state(Role::Originator, State::FinWait2)
+            .with_state(Role::Responder, State::CloseWait)
+            .states();
+        const RESPONDER_HAS_CLOSED: u8 = Word(0)
+            .with_state(Role::Originator, State::CloseWait)
+            .with_state(Role::Responder, State::FinWait2)
+            .states();
+        matches!(self.states(), ORIGINATOR_HAS_CLOSED | RESPONDER_HAS_CLOSED)
+            && !matches!(self.outcome(), Outcome::InProgress)
+    }
+
     /// Where the whole flow stands.
     #[inline(always)]
     pub const fn phase(self) -> Phase {
@@ -399,6 +414,21 @@ mod tests {
                         let established = originator == State::Established && responder == State::Established;
                         assert_eq!(word.is_steady(), word.is_settled() && established, "{word:?}");
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn half_closed_is_what_the_phase_says() {
+        for &outcome in Outcome::ALL {
+            for &originator in State::ALL {
+                for &responder in State::ALL {
+                    let word = Word::fresh(7)
+                        .with_outcome(outcome)
+                        .with_state(Role::Originator, originator)
+                        .with_state(Role::Responder, responder);
+                    assert_eq!(word.is_half_closed(), word.phase() == Phase::HalfClosed, "{word:?}");
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{Retransmit, ended_by, place};
 use crate::{
-    conn::{Mark, Note, Outcome, Phase, Role, State, Times, Word, half_closed},
+    conn::{Mark, Note, Outcome, Phase, Role, State, Times, Word},
     histogram::{HandshakePart, Sample, by_port, by_role, half_close},
     observer::{Host, Transition},
 };
@@ -15,7 +15,7 @@ pub fn may_count(transition: &Transition) -> bool {
     let is_over = |role| after.state(role) as u8 >= State::TimeWait as u8;
     !matches!(note, Note::Nothing | Note::SynAnswered)
         || before.outcome() as u8 != after.outcome() as u8
-        || half_closed(before)
+        || before.is_half_closed()
         || is_over(Role::Originator)
         || is_over(Role::Responder)
 }
@@ -34,7 +34,7 @@ pub fn transition<H: Host>(host: &H, transition: Transition, times: &Times) {
         note if note.is_reset() => host.add(place::resets(before.phase(), before.has_of(Mark::Local, from)), 1),
         _ => {}
     }
-    if matches!(before.phase(), Phase::HalfClosed) && !matches!(after.phase(), Phase::HalfClosed) {
+    if before.is_half_closed() && !after.is_half_closed() {
         host.record(half_close(after.locality()), Sample::of(times.half_close_lasted_ns()));
     }
     let (before, after) = (before.forgotten(), after.forgotten());
