@@ -3,7 +3,10 @@
 //! The key's sides are *low* and *high*. Which of them opened the connection is the state machine's knowledge and
 //! lives in its [`Word`](crate::conn::Word), since it may be learnt late.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::{
+    cmp::Ordering,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 /// An IP address as 32-bit words in network byte order, so that comparing costs no call to `memcmp` in the kernel.
 pub trait Address: Copy + Eq {
@@ -12,7 +15,7 @@ pub trait Address: Copy + Eq {
     /// One of them.
     fn word(&self, index: usize) -> u32;
     /// A total order, the same on every machine that runs one observer; it carries no meaning beyond that.
-    fn precedes(&self, other: &Self) -> bool;
+    fn order(&self, other: &Self) -> Ordering;
     /// Whether this is a loopback address by its mere value (127.0.0.0/8, ::1).
     fn is_loopback(&self) -> bool;
 }
@@ -31,8 +34,8 @@ impl Address for Ipv4 {
     }
 
     #[inline(always)]
-    fn precedes(&self, other: &Self) -> bool {
-        u32::from_be(self[0]) < u32::from_be(other[0])
+    fn order(&self, other: &Self) -> Ordering {
+        u32::from_be(self[0]).cmp(&u32::from_be(other[0]))
     }
 
     #[inline(always)]
@@ -50,15 +53,15 @@ impl Address for Ipv6 {
     }
 
     #[inline(always)]
-    fn precedes(&self, other: &Self) -> bool {
+    fn order(&self, other: &Self) -> Ordering {
         let mut i = 0;
         while i < 4 {
             if self[i] != other[i] {
-                return u32::from_be(self[i]) < u32::from_be(other[i]);
+                return u32::from_be(self[i]).cmp(&u32::from_be(other[i]));
             }
             i += 1;
         }
-        false
+        Ordering::Equal
     }
 
     #[inline(always)]
@@ -116,8 +119,11 @@ impl<A: Address> FlowKey<A> {
     /// The key of a segment, and the side that sent it. An endpoint that talks to itself is always `Low`.
     #[inline(always)]
     pub fn of(source: A, source_port: u16, destination: A, destination_port: u16) -> (Self, Side) {
-        let destination_is_low =
-            destination.precedes(&source) || (destination == source && destination_port < source_port);
+        let destination_is_low = match destination.order(&source) {
+            Ordering::Less => true,
+            Ordering::Equal => destination_port < source_port,
+            Ordering::Greater => false,
+        };
         if destination_is_low {
             let key =
                 Self { low_addr: destination, high_addr: source, low_port: destination_port, high_port: source_port };
@@ -202,7 +208,7 @@ mod tests {
     fn ipv6_orders_by_the_first_word_that_differs() {
         let a: Ipv6 = [0x2001_0db8_u32.to_be(), 0, 0, 2_u32.to_be()];
         let b: Ipv6 = [0x2001_0db8_u32.to_be(), 0, 0, 0x0100_u32.to_be()];
-        assert!(a.precedes(&b) && !b.precedes(&a) && !a.precedes(&a));
+        assert_eq!([a.order(&b), b.order(&a), a.order(&a)], [Ordering::Less, Ordering::Greater, Ordering::Equal]);
     }
 
     #[test]

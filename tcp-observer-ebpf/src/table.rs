@@ -150,16 +150,22 @@ fn ask_for<A>(slot: *mut Slot<A>) {
 #[inline(always)]
 fn has<A>(slot: *const Slot<A>, key: &FlowKey<A>) -> bool {
     const WORD: usize = size_of::<u32>();
-    // SAFETY: within the bucket, and the key; plain words. Volatile, since the compiler would keep the words of the key for
-    // all places at once, on a stack that has no room for them.
-    let word = |of: *const FlowKey<A>, i: usize| unsafe { read_volatile(of.cast::<u32>().add(i)) };
+    let words = size_of::<FlowKey<A>>() / WORD;
     // SAFETY: an address within the bucket; nothing is read.
-    let there = unsafe { &raw const (*slot).key };
-    let mut differs = 0;
-    let mut i = 0;
-    while i < size_of::<FlowKey<A>>() / WORD {
-        differs |= word(there, i) ^ word(key, i);
-        i += 1;
+    let there = unsafe { &raw const (*slot).key }.cast::<u32>();
+    // SAFETY: within the key; plain words. Volatile, since the compiler would keep the words of the key for all places at
+    // once, on a stack that has no room for them.
+    let own = |i: usize| u64::from(unsafe { read_volatile((&raw const *key).cast::<u32>().add(i)) });
+    let (mut differs, mut i) = (0, 0);
+    while i + 1 < words {
+        // SAFETY: within the bucket, where entries begin at multiples of eight bytes.
+        let both = unsafe { read_volatile(there.add(i).cast::<u64>()) };
+        differs |= both ^ (own(i) | own(i + 1) << 32);
+        i += 2;
+    }
+    if i < words {
+        // SAFETY: as above.
+        differs |= u64::from(unsafe { read_volatile(there.add(i)) }) ^ own(i);
     }
     differs == 0
 }
