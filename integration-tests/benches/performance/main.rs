@@ -6,6 +6,7 @@
 
 mod arguments;
 mod effort;
+mod empty;
 mod end_to_end;
 mod figure;
 mod flood;

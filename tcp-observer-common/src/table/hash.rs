@@ -78,7 +78,7 @@ impl<S: Fn() -> u32> Hash<S> {
     pub fn place(&self, places: u32) -> u32 {
         // Sixteen bits: of a product that fills all of 32, the verifier of Linux 6.1 thinks that it could be one more.
         let hash = (self.first >> 12) as u16;
-        1 + (u32::from(hash) * (places - 1) >> 16)
+        1 + ((u32::from(hash) * (places - 1)) >> 16)
     }
 
     /// What stands for the key in its bucket; never one of the tags that mean something else. Its upper half is of the

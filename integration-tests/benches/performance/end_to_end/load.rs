@@ -41,18 +41,19 @@ pub fn effort(agent: Option<u32>, what: impl FnOnce() -> f64) -> Done {
 /// Servers that wait for a load as long as this lives.
 pub struct Load<'n> {
     pair: &'n Pair,
+    family: Family,
     stop: Arc<AtomicBool>,
     received: Arc<AtomicU64>,
     servers: Vec<JoinHandle<()>>,
 }
 
 impl<'n> Load<'n> {
-    pub fn new(pair: &'n Pair) -> Self {
+    pub fn new(pair: &'n Pair, family: Family) -> Self {
         // The client closes first: its ports have to be free again before TIME_WAIT is over.
         pair.client.sysctl("ipv4/tcp_tw_reuse", "1");
         pair.client.sysctl("ipv4/ip_local_port_range", "10000 65000");
         let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut load = Self { pair, stop, received, servers: Vec::new() };
+        let mut load = Self { pair, family, stop, received, servers: Vec::new() };
         for port in load.ports() {
             let listener = load.listen(port);
             let stop = Arc::clone(&load.stop);
@@ -68,13 +69,13 @@ impl<'n> Load<'n> {
     }
 
     fn listen(&self, port: u16) -> TcpListener {
-        let addr = self.pair.server_addr(Family::V4, port);
+        let addr = self.pair.server_addr(self.family, port);
         self.pair.server.within(|| TcpListener::bind(addr)).expect("a server can listen")
     }
 
     /// Short connections for the length of a round; how many.
     pub fn connect(&self) -> f64 {
-        let addrs: Vec<_> = self.ports().map(|port| self.pair.server_addr(Family::V4, port)).collect();
+        let addrs: Vec<_> = self.ports().map(|port| self.pair.server_addr(self.family, port)).collect();
         let count = self.pair.client.within(|| {
             thread::scope(|scope| {
                 let clients: Vec<_> = addrs.iter().map(|&addr| scope.spawn(move || connect(addr))).collect();
@@ -86,7 +87,7 @@ impl<'n> Load<'n> {
 
     /// One connection that sends for the length of a round; how many gigabits arrive.
     pub fn send(&self) -> f64 {
-        let addr = self.pair.server_addr(Family::V4, BULK_PORT);
+        let addr = self.pair.server_addr(self.family, BULK_PORT);
         let before = self.received.load(Ordering::Relaxed);
         self.pair.client.within(|| {
             let mut stream = TcpStream::connect(addr).expect("the server is there");
@@ -104,7 +105,7 @@ impl Drop for Load<'_> {
         self.stop.store(true, Ordering::Relaxed);
         for port in self.ports().chain([BULK_PORT]) {
             // A last connection, which they wait for.
-            let addr = self.pair.server_addr(Family::V4, port);
+            let addr = self.pair.server_addr(self.family, port);
             let _ = self.pair.client.within(|| TcpStream::connect_timeout(&addr, ROUND));
         }
         for server in self.servers.drain(..) {

@@ -77,7 +77,7 @@ pub fn measure(
     let listener = Listener::new(&pair.server, pair.server_addr(Family::V4, PORT));
     let _held = Connection::open_many(&pair.client, &listener, HELD);
     let held = || Untouched::established(&subject.agent, &[PORT]);
-    let load = Load::new(pair);
+    let load = Load::new(pair, Family::V4);
     let held_before = held();
     let before = Moment::of(subject, pair);
     let over = AtomicBool::new(false);

@@ -3,16 +3,15 @@
 use std::time::Instant;
 
 use integration_tests::{
-    asm::{self, NEXT},
-    bpf::{self, Attachment, Hook as Place, Neighbour, ProgramKind},
     cpu, interface,
     pair::{Pair, WIRE},
-    synthetic::{Flood, Hook, Kind, verdict},
+    synthetic::{Flood, Hook, Kind},
 };
 
 use super::{CPU, PART, Size};
 use crate::{
     effort::{self, Effort},
+    empty::Empty,
     figure::{Figure, Unit},
     progress,
 };
@@ -35,26 +34,6 @@ pub fn measure((kind, hook): (Kind, Hook), pairs: [&Pair; 2], floods: &[Flood<'_
         Figure::of(PART, name, Unit::PerSecond, ours).beside("empty", empty)
     };
     vec![figure("", rates), figure(" in a second of CPU", of_cpu)]
-}
-
-/// What stands where the agent's programs do.
-enum Empty {
-    Xdp(#[expect(dead_code, reason = "held for what dropping it does")] Attachment),
-    Tc(#[expect(dead_code, reason = "held for what dropping it does")] Neighbour),
-}
-
-impl Empty {
-    fn attach(pair: &Pair, hook: Hook) -> Self {
-        match hook {
-            Hook::XdpIngress => {
-                let program = bpf::load(ProgramKind::Xdp, &asm::empty(verdict(ProgramKind::Xdp)));
-                Self::Xdp(Attachment::xdp(&pair.server, WIRE, &program))
-            }
-            Hook::TcIngress | Hook::TcEgress => {
-                Self::Tc(Neighbour::attach(&pair.server, WIRE, Place::Ingress, &asm::empty(NEXT)))
-            }
-        }
-    }
 }
 
 /// What came of a round.
