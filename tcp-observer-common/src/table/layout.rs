@@ -38,7 +38,7 @@ pub const fn slot_at<A>(place: u32) -> usize {
     (place as usize - 1) * size_of::<Slot<A>>()
 }
 
-/// How many buckets it takes so that `flows` fit: where keys are random the first refusal comes when 83 % of the
+/// How many buckets it takes so that `flows` fit: where keys are random the first refusal comes when 84 % of the
 /// places are taken, so there are a quarter more.
 pub const fn buckets_for(flows: u32) -> u32 {
     let places = flows as u64 + (flows as u64).div_ceil(4);

@@ -9,8 +9,7 @@ use std::{
     marker::PhantomData,
     mem::{self, MaybeUninit, offset_of},
     ops::Range,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    ptr::{self, NonNull},
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Mutex, PoisonError,
         atomic::{
@@ -29,10 +28,20 @@ use tcp_observer_common::{
     table::{ENTRIES, PLACES, Place, Slot, TAGS_BYTES, copy_whole, is_taken, slot_at, slots_bytes},
 };
 
+use super::mapping::{Mapping, OnDemand, cannot_map};
 use crate::prefetch;
+
+#[cfg(test)]
+use std::{
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    ptr,
+};
 
 /// How many buckets before its turn what lies in a bucket is asked for.
 const AHEAD: usize = 2;
+
+/// One of so many buckets is looked at, to see whether there are so many taken ones.
+const ONE_OF: usize = 16;
 
 /// How much of an entry is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,13 +113,7 @@ impl<A> MappedTable<A> {
     /// One of whose entries nothing is mapped yet.
     fn on_demand(name: &str, tags: Mapping, slots: BorrowedFd<'_>, buckets: usize) -> io::Result<Self> {
         let bytes = buckets * slots_bytes::<A>();
-        let mut on_demand = OnDemand {
-            name: name.to_owned(),
-            file: slots.try_clone_to_owned()?,
-            bucket_bytes: slots_bytes::<A>(),
-            mapped: vec![false; buckets],
-            singly: bytes / page_bytes() / PAGES_FOR_ONE,
-        };
+        let mut on_demand = OnDemand::new(name, slots.try_clone_to_owned()?, slots_bytes::<A>(), buckets);
         let mut table = Self { tags, slots: Mapping::reserve(bytes)?, on_demand: None, buckets, family: PhantomData };
         // Where there are more already, one by one would only be in vain. Keys lie as it comes: some buckets tell of all.
         let mut taken = (0..buckets).step_by(ONE_OF).filter(|&bucket| table.taken(bucket) != 0);
@@ -287,105 +290,6 @@ impl Place for MappedPlace<'_> {
     }
 }
 
-/// A map's memory, for reading.
-#[derive(Debug)]
-struct Mapping {
-    start: NonNull<u8>,
-    bytes: usize,
-}
-
-// SAFETY: memory that is read by atomic loads only, and stays mapped until the last owner is gone.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(file: BorrowedFd<'_>, bytes: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping, of a file's pages that nobody takes for anything but atomic words.
-        let start =
-            unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        Self::made(start, bytes)
-    }
-
-    /// Addresses for so many bytes, where nothing is yet.
-    fn reserve(bytes: usize) -> io::Result<Self> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new mapping.
-        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
-        Self::made(start, bytes)
-    }
-
-    fn made(start: *mut libc::c_void, bytes: usize) -> io::Result<Self> {
-        let mapped = if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) };
-        Ok(Self { start: mapped.ok_or_else(io::Error::last_os_error)?, bytes })
-    }
-
-    /// Maps the pages of a file that hold these bytes where they are reserved. What was mapped there before is the same.
-    fn fill(&self, file: BorrowedFd<'_>, bytes: Range<usize>) -> io::Result<()> {
-        let page = page_bytes();
-        let (from, to) = (bytes.start / page * page, bytes.end.min(self.bytes));
-        // SAFETY: within the reserved pages, which nobody reads meanwhile.
-        let start = unsafe {
-            let at = self.start.as_ptr().add(from).cast();
-            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-            libc::mmap(at, to - from, libc::PROT_READ, flags, file.as_raw_fd(), from as libc::off_t)
-        };
-        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-}
-
-fn page_bytes() -> usize {
-    // SAFETY: no memory is involved.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4_096)
-}
-
-fn cannot_map(name: &str, error: io::Error) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!("cannot map `{name}`"))
-}
-
-/// What is mapped of a table's entries so far.
-#[derive(Debug)]
-struct OnDemand {
-    name: String,
-    file: OwnedFd,
-    bucket_bytes: usize,
-    mapped: Vec<bool>,
-    /// How many buckets more are mapped one by one, before all that are left are at once.
-    singly: usize,
-}
-
-/// For how many pages of a table one of its buckets is mapped alone: alone it takes the kernel as long as so many pages
-/// take in a row, or less.
-const PAGES_FOR_ONE: usize = 16;
-/// One of so many buckets is looked at, to see whether there are so many taken ones.
-const ONE_OF: usize = 16;
-
-impl OnDemand {
-    /// Makes sure that a bucket's entries are mapped.
-    fn map(&mut self, bucket: usize, slots: &Mapping) -> anyhow::Result<()> {
-        if self.mapped[bucket] {
-            return Ok(());
-        }
-        let file = self.file.as_fd();
-        let filled = if self.singly == 0 {
-            self.mapped.fill(true);
-            slots.fill(file, 0..slots.bytes)
-        } else {
-            self.singly -= 1;
-            self.mapped[bucket] = true;
-            slots.fill(file, bucket * self.bucket_bytes..(bucket + 1) * self.bucket_bytes)
-        };
-        filled.map_err(|error| cannot_map(&self.name, error))
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: what `new` has mapped, which nobody refers to any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
-    }
-}
-
 /// Tables in memory, for tests.
 #[cfg(test)]
 impl<A> MappedTable<A> {
@@ -395,7 +299,6 @@ impl<A> MappedTable<A> {
 
     /// Files for the tags and entries of so many buckets.
     fn files(buckets: usize) -> [OwnedFd; 2] {
-        use std::os::fd::FromRawFd;
         [TAGS_BYTES, slots_bytes::<A>()].map(|bytes| {
             // SAFETY: the name ends with a zero, and the descriptor is nobody else's.
             let file = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"table".as_ptr(), libc::MFD_CLOEXEC)) };

@@ -19,6 +19,7 @@ pub mod load;
 pub mod local;
 pub mod lock;
 pub mod mapped;
+mod mapping;
 mod maps;
 pub mod memory;
 pub mod netstat;
