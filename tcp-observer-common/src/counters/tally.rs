@@ -71,17 +71,18 @@ pub fn attempt<H: Host>(host: &H, word: Word, responder_port: u16, outcome: Outc
 fn handshake<H: Host>(host: &H, word: Word, slot: usize, times: &Times) {
     let locality = word.locality();
     let repeated = word.has(Mark::SynRepeated) || word.has(Mark::SynAckRepeated);
-    for (part, value) in [
-        (HandshakePart::SynToSynAck, times.syn_to_synack_ns()),
-        (HandshakePart::SynAckToAck, times.synack_to_ack_ns()),
-        (HandshakePart::Total, times.total_ns()),
-    ] {
+    // One after the other: from an array of them the compiler reads a value that is not there off a stack that nobody has
+    // written, which Linux 6.1 refuses (6.1.176 does, 6.1.192 does not).
+    let part = |part, value: Option<u64>| {
         if let Some(value_ns) = value {
             let sample = Sample::of(value_ns);
             host.record(by_role(part, locality, repeated), sample);
             host.record(by_port(slot, part, locality), sample);
         }
-    }
+    };
+    part(HandshakePart::SynToSynAck, times.syn_to_synack_ns());
+    part(HandshakePart::SynAckToAck, times.synack_to_ack_ns());
+    part(HandshakePart::Total, times.total_ns());
 }
 
 /// Counts the end of a connection, when neither end has anything more to say.
