@@ -313,6 +313,27 @@ fn who_looks_for_a_key_that_moves_to_the_second_table_finds_it() {
     assert_eq!(unsure_of_a_key_that_moves(false), 0);
 }
 
+/// It moves from the second place of its bucket to the first.
+#[test]
+fn who_looks_into_two_tables_while_a_key_is_replaced_in_one_of_them_is_not_sure() {
+    let is_first = |key: &u32| (random_hash(*key).home(2), random_hash(*key).place(PLACES)) == (0, 1);
+    let mut keys = (0..).filter(is_first);
+    let (neighbour, key) = (keys.next().unwrap(), keys.next().unwrap());
+    for (with_it, at) in [0, 1].into_iter().flat_map(|with_it| (0..40).map(move |at| (with_it, at))) {
+        let tables = [Full::new(2), Full::new(2)];
+        let table = &tables[with_it];
+        for key in [neighbour, key] {
+            put(table, key, key, There::Stays).unwrap();
+        }
+        assert!(remove(table, neighbour));
+        let act = || put(table, key, 4, There::IsReplaced).unwrap();
+        let looks = |of: usize| Cell::new(if of == with_it { at } else { u32::MAX });
+        let [first, second] = [0, 1].map(|of| Interrupted { table: &tables[of], looks: looks(of), act: &act });
+        let looked = find_in_two((&&first, &&second), &random_hash(key), &key, false);
+        assert!(!matches!(looked, Looked::Absent), "it is there all the time: table {with_it}, after {at} looks");
+    }
+}
+
 #[test]
 fn who_finds_nothing_in_two_tables_while_a_home_is_locked_is_not_sure() {
     let tables = [Full::new(1), Full::new(1)];

@@ -146,6 +146,9 @@ fn each_option_says_what_its_rfc_has_it_say() {
     assert_eq!(said(&[8, 10, 1, 2, 3, 4, 0xa1, 0xb2, 0xc3, 0xd4]), timestamps);
     // Behind it the padding, not in front as RFC 7323 (appendix A) recommends and `said` has it.
     assert_eq!(said(&[8, 10, 1, 2, 3, 4, 0xa1, 0xb2, 0xc3, 0xd4, 1, 1]), timestamps);
+    // And what comes behind both counts.
+    let with_size = said(&[1, 1, 8, 10, 1, 2, 3, 4, 0xa1, 0xb2, 0xc3, 0xd4, 2, 4, 5, 0xb4]);
+    assert_eq!(with_size, Options { mss: 1460, ..timestamps });
     let fast_open = Options { present: Options::FAST_OPEN, ..Options::NONE };
     assert_eq!(said(&[34, 2]), fast_open);
     assert_eq!(said(&[34, 10, 1, 2, 3, 4, 5, 6, 7, 8]), fast_open);
