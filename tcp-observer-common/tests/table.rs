@@ -230,20 +230,25 @@ impl<'a> Buckets for &'a Interrupted<'a> {
     }
 }
 
-#[test]
-fn who_looks_in_vain_while_a_key_is_replaced_is_not_sure() {
-    // Two keys whose place is the first one of the first bucket.
+/// Puts a key into the second place of a table's first bucket, so that it moves to the first one when it is replaced.
+fn put_beside_its_place(table: &Full) -> u32 {
+    // Two keys whose place is the first one: the second finds it taken by the first, which then leaves.
     let is_first = |key: &u32| (random_hash(*key).home(2), random_hash(*key).place(PLACES)) == (0, 1);
     let mut keys = (0..).filter(is_first);
     let (neighbour, key) = (keys.next().unwrap(), keys.next().unwrap());
+    for key in [neighbour, key] {
+        put(table, key, key, There::Stays).unwrap();
+    }
+    assert!(remove(table, neighbour));
+    key
+}
+
+#[test]
+fn who_looks_in_vain_while_a_key_is_replaced_is_not_sure() {
     let mut unsure = 0;
     for looks in 0..40 {
         let table = Full::new(2);
-        // The second one finds its place taken by the first, which then leaves.
-        for key in [neighbour, key] {
-            put(&table, key, key, There::Stays).unwrap();
-        }
-        assert!(remove(&table, neighbour));
+        let key = put_beside_its_place(&table);
         let act = || put(&table, key, 4, There::IsReplaced).unwrap();
         let interrupted = Interrupted { table: &table, looks: Cell::new(looks), act: &act };
         match find(&&interrupted, &random_hash(key), &key) {
@@ -313,19 +318,12 @@ fn who_looks_for_a_key_that_moves_to_the_second_table_finds_it() {
     assert_eq!(unsure_of_a_key_that_moves(false), 0);
 }
 
-/// It moves from the second place of its bucket to the first.
 #[test]
 fn who_looks_into_two_tables_while_a_key_is_replaced_in_one_of_them_is_not_sure() {
-    let is_first = |key: &u32| (random_hash(*key).home(2), random_hash(*key).place(PLACES)) == (0, 1);
-    let mut keys = (0..).filter(is_first);
-    let (neighbour, key) = (keys.next().unwrap(), keys.next().unwrap());
     for (with_it, at) in [0, 1].into_iter().flat_map(|with_it| (0..40).map(move |at| (with_it, at))) {
         let tables = [Full::new(2), Full::new(2)];
         let table = &tables[with_it];
-        for key in [neighbour, key] {
-            put(table, key, key, There::Stays).unwrap();
-        }
-        assert!(remove(table, neighbour));
+        let key = put_beside_its_place(table);
         let act = || put(table, key, 4, There::IsReplaced).unwrap();
         let looks = |of: usize| Cell::new(if of == with_it { at } else { u32::MAX });
         let [first, second] = [0, 1].map(|of| Interrupted { table: &tables[of], looks: looks(of), act: &act });

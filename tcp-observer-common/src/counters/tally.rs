@@ -14,7 +14,7 @@ pub fn may_count(transition: &Transition) -> bool {
     let &Transition { before, after, note, .. } = transition;
     let is_over = |role| after.state(role) as u8 >= State::TimeWait as u8;
     !matches!(note, Note::Nothing | Note::SynAnswered)
-        || before.outcome() as u8 != after.outcome() as u8
+        || before.outcome() != after.outcome()
         || before.is_half_closed()
         || is_over(Role::Originator)
         || is_over(Role::Responder)
