@@ -26,7 +26,7 @@ use core::{cell::Cell, ops::Deref};
 use crate::{
     conn::{
         Decision, Flow, Judged, Letter, Locality, Mark, Note, Outcome, Role, Sent, Story, Times, Verdict, Word,
-        WordCell, acknowledges_what_was_sent, begin, count, next, on_quote, tell, tell_first,
+        WordCell, acknowledges_what_was_sent, begin, count, next, on_quote, tell, tell_at_length, tell_first,
     },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
@@ -206,12 +206,20 @@ pub trait Host {
     {
         carry_out(self, flow, segment, transition);
     }
-    /// Tells a flow's story on. A method, so that the kernel can make it a function of its own.
+    /// Tells a flow's story on. A method, so that a replay can look at what was told.
+    #[inline(always)]
     fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged)
     where
         Self: Sized,
     {
         tell(self, flow, segment, judged);
+    }
+    /// [`tell_at_length`]. A method, so that the kernel can make it a function of its own.
+    fn tell_at_length(&self, flow: &Flow, segment: &Segment, judged: Judged) -> u64
+    where
+        Self: Sized,
+    {
+        tell_at_length(self, flow, segment, judged)
     }
     /// How long silence may last; `None` where no flow has to make room.
     fn limits(&self) -> Option<&Limits> {

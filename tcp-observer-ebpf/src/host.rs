@@ -12,7 +12,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use tcp_observer_common::{
-    conn::{Flow, Judged, Note, Role, Times, Word, letter_alone, tell_at_length, tell_letter},
+    conn::{Flow, Judged, Note, Role, Times, Word, tell_at_length},
     counters::{PORT_SLOTS, Skip, TableKind, WORDS, tally},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     histogram::Sample,
@@ -219,16 +219,14 @@ extern "C" fn account(transition: *const Transition, times: *const Times) -> u64
 #[inline(never)]
 extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, details: u64) -> u64 {
     // SAFETY: null, or references of the only callers.
-    if let (Some(flow), Some(segment)) = unsafe { (flow.as_ref(), segment.as_ref()) } {
-        let judged = Judged {
-            word: Word(word),
-            from: if details & 1 == 0 { Role::Originator } else { Role::Responder },
-            note: Note::from_bits((details >> 1) as u8),
-            next_seq: SeqNum((details >> 32) as u32),
-        };
-        tell_at_length(&Kernel::Packets, flow, segment, judged);
-    }
-    0
+    let (Some(flow), Some(segment)) = (unsafe { flow.as_ref() }, unsafe { segment.as_ref() }) else { return 0 };
+    let judged = Judged {
+        word: Word(word),
+        from: if details & 1 == 0 { Role::Originator } else { Role::Responder },
+        note: Note::from_bits((details >> 1) as u8),
+        next_seq: SeqNum((details >> 32) as u32),
+    };
+    tell_at_length(&Kernel::Packets, flow, segment, judged)
 }
 
 /// Where the entry has found the flow of the segment at hand, for the first attempt to take it in: zero where it has not,
@@ -257,12 +255,9 @@ impl Host for Kernel {
     }
 
     #[inline(always)]
-    fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged) {
+    fn tell_at_length(&self, flow: &Flow, segment: &Segment, judged: Judged) -> u64 {
         let Judged { word, from, note, next_seq } = judged;
-        if let Some(letter) = letter_alone(flow, segment, judged) {
-            return tell_letter(self, flow, segment, judged, letter);
-        }
-        story_tell(flow, segment, word.0, from as u64 | (note as u64) << 1 | u64::from(next_seq.0) << 32);
+        story_tell(flow, segment, word.0, from as u64 | (note as u64) << 1 | u64::from(next_seq.0) << 32)
     }
 
     #[inline(always)]

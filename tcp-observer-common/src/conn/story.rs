@@ -116,6 +116,15 @@ enum Rank {
 }
 
 impl Rank {
+    /// That of a letter that its direction has not had before.
+    #[inline(always)]
+    const fn of_first(letter: Letter) -> Self {
+        match letter {
+            Letter::Fin | Letter::Rst => Rank::End,
+            _ => Rank::First,
+        }
+    }
+
     /// The second word from which on there is no room for this rank. A word of `n` letters is at least 1 shifted by
     /// `n - 1` places.
     #[inline(always)]
@@ -212,7 +221,7 @@ pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -
         tell_letter(host, flow, segment, judged, letter);
         return 0;
     }
-    tell_at_length(host, flow, segment, judged)
+    host.tell_at_length(flow, segment, judged)
 }
 
 /// The letter of a segment of which there is nothing else to tell: a SYN, SYN-ACK, ACK or FIN as nearly all are.
@@ -246,7 +255,7 @@ pub fn letter_alone(flow: &Flow, segment: &Segment, judged: Judged) -> Option<Le
 
 /// [`tell`] where [`letter_alone`] says that this is all there is to tell.
 #[inline(always)]
-pub fn tell_letter<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged, letter: Letter) {
+fn tell_letter<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged, letter: Letter) {
     let half = flow.half(judged.word.side_of(judged.from));
     if half.has(letter) {
         half.note_completeness(segment);
@@ -260,10 +269,10 @@ pub fn tell_letter<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Ju
 pub(crate) fn tell_first<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment, from: Role, letter: Letter) {
     half.note_completeness(segment);
     half.note_letter(letter);
-    story.append(host, from, letter, if matches!(letter, Letter::Fin) { Rank::End } else { Rank::First });
+    story.append(host, from, letter, Rank::of_first(letter));
 }
 
-/// [`tell`] for a segment of any kind.
+/// [`tell`] for a segment of any kind ([`Host::tell_at_length`]).
 #[inline(always)]
 pub fn tell_at_length<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -> u64 {
     let Judged { word, from, .. } = judged;
@@ -298,12 +307,7 @@ fn tell_history<H: Host>(host: &H, story: &Story, half: &Half, segment: &Segment
         };
         if !has || again {
             half.note_letter(letter);
-            let rank = match letter {
-                _ if has => Rank::Repetition,
-                Letter::Fin | Letter::Rst => Rank::End,
-                _ => Rank::First,
-            };
-            story.append(host, from, letter, rank);
+            story.append(host, from, letter, if has { Rank::Repetition } else { Rank::of_first(letter) });
         }
         if matches!(letter, Letter::Rst) {
             half.rst_seq.set(segment.seq);
