@@ -241,9 +241,10 @@ impl<A: Hashed> Page<A> {
     #[cold]
     #[inline(never)]
     fn new(slots: u32) -> Self {
-        let numbers = 0..slots;
-        let slots = numbers.clone().map(|_| Slot::new()).collect();
-        Self { slots, idle_until_ns: numbers.map(|_| Cell::new(FREE)).collect() }
+        // Memory that comes as zeros is there only once it is written: the last page may be half empty.
+        let zeroed = Box::<[Slot<A>]>::new_zeroed_slice(slots as usize);
+        // SAFETY: a slot is made of integers, for which zeros will do.
+        Self { slots: unsafe { zeroed.assume_init() }, idle_until_ns: (0..slots).map(|_| Cell::new(FREE)).collect() }
     }
 }
 
@@ -258,11 +259,6 @@ struct Slot<A> {
 }
 
 impl<A: Hashed> Slot<A> {
-    fn new() -> Self {
-        let key = FlowKey { low_addr: A::default(), high_addr: A::default(), low_port: 0, high_port: 0 };
-        Self { id: Cell::new((Tags::default(), key)), flow: Flow::default() }
-    }
-
     fn put(&self, flow: &Flow) {
         for (here, there) in words(&self.flow).iter().zip(words(flow)) {
             here.set(there.get());
@@ -420,7 +416,8 @@ mod tests {
 
     #[test]
     fn a_copy_is_the_flow() {
-        let slot = Slot::<Ipv6>::new();
+        let page = Page::<Ipv6>::new(1);
+        let slot = &page.slots[0];
         let other = flow(State::FinWait1, 3);
         for (place, word) in words(&other).iter().enumerate() {
             word.set(place as u64 + 1);
