@@ -7,7 +7,7 @@ use std::sync::atomic::{
     fence,
 };
 
-use tcp_observer_common::table::{Bucket, Buckets, Hash, Place};
+use tcp_observer_common::table::{Bucket, Buckets, Hash, Place, is_taken};
 
 /// A word of 32 bits, as BPF's instructions treat one.
 pub trait Word: Sized {
@@ -84,7 +84,10 @@ pub fn random_hash(key: u32) -> Hash<impl Fn() -> u32 + Copy> {
     Hash { first: nth(2 * u64::from(key)), second: move || (nth(2 * u64::from(key) + 1) >> 32) as u32 }
 }
 
-/// One place: its tag, and an entry of a number, a key, and two words that are to be of the same entry as the key.
+/// In a [`Cell`]'s number: whoever has set it may take the entry out.
+const RETIRED: u32 = 1 << 16;
+
+/// One place: its tag, and an entry of a number (16 bits), a key, and two words that are to be of the same entry as the key.
 pub struct Cell<W> {
     pub tag: W,
     pub number: W,
@@ -155,6 +158,16 @@ impl<W, const PLACES: u32> Clone for BucketOf<'_, W, PLACES> {
 
 impl<W, const PLACES: u32> Copy for BucketOf<'_, W, PLACES> {}
 
+impl<W: Word, const PLACES: u32> BucketOf<'_, W, PLACES> {
+    /// Retires the entry that is to be found in a place, as the kernel's programs do it with a flow's word; whether it was
+    /// this thread that did.
+    pub fn retire(&self, place: u32) -> bool {
+        let cell = &self.0[place as usize];
+        let number = cell.number.load();
+        is_taken(cell.tag.load()) && number & RETIRED == 0 && cell.number.exchange(number, number | RETIRED)
+    }
+}
+
 impl<W: Word, const PLACES: u32> Bucket for BucketOf<'_, W, PLACES> {
     type Key = u32;
     type Value = u32;
@@ -180,7 +193,7 @@ impl<W: Word, const PLACES: u32> Bucket for BucketOf<'_, W, PLACES> {
 
     fn write(&self, place: u32, key: &u32, value: &u32) {
         let cell = &self.0[place as usize];
-        cell.number.store_relaxed(cell.number.load_relaxed().wrapping_add(1));
+        cell.number.store_relaxed(u32::from(cell.number().wrapping_add(1)));
         cell.key.store_relaxed(*key);
         cell.value.iter().for_each(|word| word.store_relaxed(*value));
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tcp_observer_common::{
-    conn::Flow,
+    conn::{Flow, Word},
     counters::{Counters, PORT_SLOTS, Skip, TableKind, place},
     flow::{Address, FlowKey, Ipv4, Ipv6, ipv4_word, ipv6_words},
     frame::Frame,
@@ -19,7 +19,7 @@ use tcp_observer_common::{
     limits::Limits,
     observer::{Family, Host, Sighting, Table, Tap, observe, observe_quote},
     sweep::sweep_entry,
-    table::Refusal,
+    table::{Refusal, There},
     wire::{self, Link, Network, Parsed},
 };
 
@@ -28,11 +28,13 @@ use tcp_observer_common::{
 pub struct MemoryTable<A> {
     flows: Rc<RefCell<HashMap<FlowKey<A>, Rc<Flow>>>>,
     capacity: Rc<Cell<usize>>,
+    /// So many that want to put a flow in from now on get no turn.
+    busy: Rc<Cell<u32>>,
 }
 
 impl<A> Default for MemoryTable<A> {
     fn default() -> Self {
-        Self { flows: Rc::default(), capacity: Rc::new(Cell::new(usize::MAX)) }
+        Self { flows: Rc::default(), capacity: Rc::new(Cell::new(usize::MAX)), busy: Rc::default() }
     }
 }
 
@@ -60,9 +62,22 @@ impl<A: Address + Hash> MemoryTable<A> {
         self.flows.borrow().iter().map(|(key, flow)| (*key, flow.clone())).collect()
     }
 
+    /// Puts a flow in that nobody has to make room for.
+    ///
+    /// # Errors
+    /// When its key is there, or there is no room.
+    pub fn put(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
+        self.insert(key, flow, There::Stays, |_, _, _| false)
+    }
+
     /// Lets no more than this many flows in from now on.
     pub fn limit(&self, capacity: usize) {
         self.capacity.set(capacity);
+    }
+
+    /// Keeps so many that want to put a flow in from now on from getting a turn.
+    pub fn occupy(&self, times: u32) {
+        self.busy.set(times);
     }
 }
 
@@ -73,34 +88,42 @@ impl<A: Address + Hash> Table<A> for MemoryTable<A> {
         self.flows.borrow().get(key).cloned()
     }
 
-    fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
-        let mut flows = self.flows.borrow_mut();
-        if flows.contains_key(key) {
+    /// All that are there could make room: this table is one bucket.
+    fn insert(
+        &self,
+        key: &FlowKey<A>,
+        flow: &Flow,
+        there: There,
+        gives_way: impl Fn(&FlowKey<A>, &Flow, Word) -> bool,
+    ) -> Result<(), Refusal> {
+        if let Some(fewer) = self.busy.get().checked_sub(1) {
+            self.busy.set(fewer);
+            return Err(Refusal::Busy);
+        }
+        if matches!(there, There::IsReplaced) {
+            self.remove(key);
+        }
+        if self.flows.borrow().contains_key(key) {
             return Err(Refusal::Exists);
         }
-        if flows.len() >= self.capacity.get() {
-            return Err(Refusal::Full);
+        if self.flows.borrow().len() >= self.capacity.get() {
+            let mut entries = self.entries();
+            entries.sort_by_key(|(_, flow)| flow.times.first_ns.get());
+            let mut oldest = entries.iter().take(CANDIDATES);
+            let leaving = oldest.find(|(key, flow)| gives_way(key, flow, flow.word.load())).ok_or(Refusal::Full)?;
+            self.remove(&leaving.0);
         }
-        flows.insert(*key, Rc::new(flow.clone()));
+        self.flows.borrow_mut().insert(*key, Rc::new(flow.clone()));
         Ok(())
     }
 
     fn remove(&self, key: &FlowKey<A>) {
         self.flows.borrow_mut().remove(key);
     }
-
-    /// Of all that are there: this table is one bucket.
-    fn take_nth_oldest(&self, _: &FlowKey<A>, nth: u32, judge: impl FnOnce(&FlowKey<A>, &Flow) -> bool) -> bool {
-        let mut entries = self.entries();
-        entries.sort_by_key(|(_, flow)| flow.times.first_ns.get());
-        let Some((key, flow)) = entries.get(nth as usize) else { return false };
-        let gives_way = judge(key, flow);
-        if gives_way {
-            self.remove(key);
-        }
-        gives_way
-    }
 }
+
+/// How many are asked to give way, as docs/flow-table.md says.
+const CANDIDATES: usize = 4;
 
 /// Everything that a [`Host`] provides, for both families.
 pub struct Memory {
@@ -221,7 +244,10 @@ impl Memory {
 
     fn sweep_table<A: Address + Hash>(&self, kind: TableKind, table: &MemoryTable<A>) {
         let now_ns = self.now_ns.get();
-        table.flows.borrow_mut().retain(|key, flow| !sweep_entry(self, kind, key, flow, now_ns, &self.limits));
+        table
+            .flows
+            .borrow_mut()
+            .retain(|key, flow| !sweep_entry(self, kind, key, flow, flow.word.load(), now_ns, &self.limits));
     }
 }
 

@@ -32,10 +32,10 @@ use crate::{
     flow::{Address, FlowKey, Side},
     histogram::Sample,
     limits::Limits,
-    room::{self, make_room},
+    room,
     segment::{Flags, Segment, SegmentKind},
     seq::SeqNum,
-    table::{Looked, Refusal},
+    table::{Looked, Refusal, There},
     verifier::forget,
     wire::Quote,
 };
@@ -73,31 +73,24 @@ pub trait Table<A> {
 
     /// The flow with this key, if it is seen at this moment.
     fn find(&self, key: &FlowKey<A>) -> Option<Self::Entry>;
-    /// Copies a flow in, unless the key is there.
+    /// Copies a flow in, unless the key is there and stays. Where there is no room, those that could make some are shown to
+    /// `gives_way`, oldest first, each with the word that it had while it was to be found; the first of which that says so
+    /// is taken out. A table without a bound shows none.
     ///
     /// # Errors
-    /// When it is, or when there is no room.
-    fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal>;
+    /// When the key is there and stays, there is no room, or no turn.
+    fn insert(
+        &self,
+        key: &FlowKey<A>,
+        flow: &Flow,
+        there: There,
+        gives_way: impl Fn(&FlowKey<A>, &Flow, Word) -> bool,
+    ) -> Result<(), Refusal>;
     fn remove(&self, key: &FlowKey<A>);
     /// The same where it is known where the flow lies.
     #[inline(always)]
     fn take_out(&self, key: &FlowKey<A>, _entry: &Self::Entry) {
         self.remove(key);
-    }
-    /// Puts a flow in the place of the one with this key, so that nobody finds none in between.
-    ///
-    /// # Errors
-    /// When it cannot; then the old one may be there or gone.
-    #[inline(always)]
-    fn replace(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
-        self.remove(key);
-        self.insert(key, flow)
-    }
-    /// Shows the `nth` of those whose place a key that finds no room could take, oldest first, to `judge`, and takes it
-    /// out if that says so; whether it did. A table without a bound has none.
-    #[inline(always)]
-    fn take_nth_oldest(&self, _key: &FlowKey<A>, _nth: u32, _judge: impl FnOnce(&FlowKey<A>, &Flow) -> bool) -> bool {
-        false
     }
 }
 
@@ -153,13 +146,24 @@ pub trait Family<A> {
     {
         attempt(self, key, sighting)
     }
-    /// [`room::take_nth_oldest`]. A method likewise.
-    fn take_nth_oldest(&self, key: &FlowKey<A>, nth: u32, is_half_open: bool) -> bool
+    /// [`room::put`]. A method likewise.
+    ///
+    /// # Errors
+    /// As that has them.
+    fn put(&self, key: &FlowKey<A>, flow: &Flow, there: There, is_half_open: bool) -> Result<(), Refusal>
     where
         Self: Host + Sized,
         A: Address,
     {
-        room::take_nth_oldest(self, key, nth, is_half_open)
+        room::put(self, key, flow, there, is_half_open)
+    }
+    /// [`room::gives_way`]. A method likewise.
+    fn gives_way(&self, key: &FlowKey<A>, flow: &Flow, word: Word, is_half_open: bool) -> bool
+    where
+        Self: Host + Sized,
+        A: Address,
+    {
+        room::gives_way(self, key, flow, word, is_half_open)
     }
     /// Makes the flow that a segment begins, in [`Host::scratch`]. A method likewise.
     fn start(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Started
@@ -249,7 +253,7 @@ const _: () = assert!(size_of::<Transition>() == 32);
 
 /// How often a segment looks its flow up, when other CPUs change it meanwhile. Long enough for a flow to move from one
 /// table to the other, which takes several times as long as to look it up: a FIN or RST that is not taken in leaves its
-/// flow open for as long as silence may last.
+/// flow open for as long as silence may last. As often a flow that moves waits for its turn: it would be lost.
 const ATTEMPTS: u32 = 32;
 
 /// Takes one segment in: one flow is updated, or the reason why none is comes back. `options` reads the segment's
@@ -521,10 +525,11 @@ fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
 /// The handshake is over, or both directions are confirmed: the flow moves among the settled ones.
 #[inline(always)]
 fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &<E::Table as Table<A>>::Entry) -> Done {
-    let inserted = match host.flows().insert(key, flow) {
-        Err(Refusal::Full) if make_room(host, key, false) => host.flows().insert(key, flow),
-        inserted => inserted,
-    };
+    let (mut inserted, mut attempts) = (Err(Refusal::Busy), 0);
+    while attempts < ATTEMPTS && matches!(inserted, Err(Refusal::Busy)) {
+        attempts += 1;
+        inserted = host.put(key, flow, There::Stays, false);
+    }
     host.half_open().take_out(key, flow);
     match inserted {
         Ok(()) => Done::Updated,
@@ -557,12 +562,8 @@ fn begin_flow<A: Address, E: Host + Family<A>>(
     let Some(fresh) = host.scratch() else {
         return Done::Skipped(Skip::Contended);
     };
-    let table = host.half_open();
-    let put = match if over.is_in_the_way { table.replace(key, fresh) } else { table.insert(key, fresh) } {
-        Err(Refusal::Full) if make_room(host, key, true) => table.insert(key, fresh),
-        put => put,
-    };
-    match put {
+    let there = if over.is_in_the_way { There::IsReplaced } else { There::Stays };
+    match host.put(key, fresh, there, true) {
         // Counted only once it has room.
         Ok(()) => {
             count(host, note);

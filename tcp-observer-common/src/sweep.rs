@@ -11,17 +11,17 @@ use crate::{
     observer::Host,
 };
 
-/// Looks at one entry; says whether it is to be removed.
+/// Looks at one entry, seen with this word; says whether it is to be removed.
 #[inline(always)]
 pub fn sweep_entry<A: Address, E: Host>(
     host: &E,
     table: TableKind,
     key: &FlowKey<A>,
     flow: &Flow,
+    word: Word,
     now_ns: u64,
     limits: &Limits,
 ) -> bool {
-    let word = flow.word.load();
     if word.has(Mark::Retired) {
         // A packet has begun to replace it.
         return false;

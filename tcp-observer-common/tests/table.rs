@@ -1,18 +1,20 @@
 //! The flow table for one thread: it does what a map does, and fills up as far as two choices let it. Between threads:
 //! `proofs/tests/table`.
 
-use std::{cell::Cell, collections::HashMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+};
 
-use proofs::buckets::{BucketOf, Native, Table, random_hash};
+use proofs::buckets::{BucketOf, Native, Table, Word as _, random_hash};
 use tcp_observer_common::table::{
-    Bucket, Buckets, ENTRIES, Looked, PLACES, Refusal, There, Which, copy_whole, find, find_in_two, insert, nth_oldest,
-    release,
+    Bucket, Buckets, ENTRIES, Looked, PLACES, Refusal, There, Which, copy_whole, find, find_in_two, insert, release,
 };
 
 type Full = Table<Native, PLACES>;
 
 fn put(table: &Full, key: u32, value: u32, there: There) -> Result<(), Refusal> {
-    insert(&table, &random_hash(key), &key, &value, there)
+    insert(&table, &random_hash(key), &key, &value, there, |_, _| false)
 }
 
 fn value_of(table: &Full, key: u32) -> Option<u32> {
@@ -80,22 +82,56 @@ fn any_sequence_of_steps_does_what_it_does_to_a_map() {
     assert!(refused > 0, "the table was full now and then");
 }
 
+/// Puts a key in, where the first entry makes room that is asked after so many others; the keys of all that were asked.
+fn put_over(table: &Full, key: u32, others: usize) -> (Result<(), Refusal>, Vec<u32>) {
+    let asked = RefCell::new(Vec::new());
+    let put = insert(&table, &random_hash(key), &key, &key, There::Stays, |bucket, place| {
+        asked.borrow_mut().push(table.cell(0, place).words()[0]);
+        asked.borrow().len() > others && bucket.retire(place)
+    });
+    (put, asked.into_inner())
+}
+
 #[test]
-fn in_a_full_bucket_the_oldest_entry_comes_first() {
+fn in_a_full_bucket_the_oldest_entry_is_asked_first_to_make_room() {
     let table = Full::in_order(1);
-    let bucket = (&table).bucket(0).unwrap();
     for key in 0..ENTRIES {
-        put(&table, key, key, There::Stays).unwrap();
+        assert_eq!(put_over(&table, key, 0), (Ok(()), vec![]), "there is room");
     }
     // Three times round: each new key takes the place of the oldest one.
     for key in ENTRIES..4 * ENTRIES {
-        assert_eq!(put(&table, key, key, There::Stays), Err(Refusal::Full));
-        let place = nth_oldest(&bucket, 0).unwrap();
-        assert_eq!(table.cell(0, place).words()[0], key - ENTRIES);
-        assert!(release(&bucket, place, bucket.word(place)));
-        put(&table, key, key, There::Stays).unwrap();
-        let second = nth_oldest(&bucket, 1).unwrap();
-        assert_eq!(table.cell(0, second).words()[0], key + 2 - ENTRIES);
+        assert_eq!(put_over(&table, key, 0), (Ok(()), vec![key - ENTRIES]));
+        assert_eq!((value_of(&table, key), value_of(&table, key - ENTRIES)), (Some(key), None));
+    }
+    let oldest = 3 * ENTRIES;
+    // Four are asked, and then it is left at that.
+    let four = (oldest..oldest + 4).collect::<Vec<_>>();
+    assert_eq!(put_over(&table, 1_000, 4), (Err(Refusal::Full), four.clone()));
+    assert_eq!(put_over(&table, oldest, 0), (Err(Refusal::Exists), vec![]));
+    assert_eq!(put_over(&table, 1_000, 3), (Ok(()), four));
+    assert_eq!((value_of(&table, 1_000), value_of(&table, oldest + 3)), (Some(1_000), None));
+    assert!((oldest..4 * ENTRIES).filter(|key| *key != oldest + 3).all(|key| value_of(&table, key) == Some(key)));
+}
+
+#[test]
+fn only_entries_of_a_keys_home_make_room_for_it() {
+    let table = Full::in_order(2);
+    for key in 0.. {
+        if put(&table, key, key, There::Stays).is_err() && table.cells.iter().all(|cell| cell.tag.load() > 0) {
+            break;
+        }
+    }
+    for key in 1_000..1_020 {
+        let home = random_hash(key).home(2);
+        let is_at_home = |bucket: &BucketOf<'_, Native, PLACES>| {
+            // The lock of the key's home is held.
+            (&&table).bucket(home).unwrap().word(0) & 1 == 1 && bucket.word(0) & 1 == 1
+        };
+        let put = insert(&&table, &random_hash(key), &key, &key, There::Stays, |bucket, place| {
+            assert!(is_at_home(bucket));
+            bucket.retire(place)
+        });
+        assert_eq!((put, value_of(&table, key)), (Ok(()), Some(key)));
     }
 }
 
@@ -129,7 +165,7 @@ fn what_was_released_already_is_not_released_again() {
 fn two_keys_with_one_hash_are_two_entries() {
     let table = Full::new(2);
     let hash = random_hash(1);
-    let put = |key: u32| insert(&&table, &hash, &key, &key, There::Stays);
+    let put = |key: u32| insert(&&table, &hash, &key, &key, There::Stays, |_, _| false);
     assert_eq!([put(1), put(2), put(2)], [Ok(()), Ok(()), Err(Refusal::Exists)]);
     let place_of = |key: u32| find(&&table, &hash, &key).found();
     let first = place_of(1).unwrap();
@@ -141,9 +177,8 @@ fn two_keys_with_one_hash_are_two_entries() {
 }
 
 #[test]
-fn an_empty_bucket_has_no_oldest_entry_and_nothing_to_copy() {
+fn in_an_empty_bucket_is_nothing_to_copy() {
     let table = Full::new(1);
-    assert_eq!(nth_oldest(&(&table).bucket(0).unwrap(), 0), None);
     let cell = table.cell(0, random_hash(7).place(PLACES));
     assert_eq!(copy_whole(cell, || cell.words()), None);
     put(&table, 7, 9, There::Stays).unwrap();

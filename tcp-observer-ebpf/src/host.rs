@@ -22,7 +22,7 @@ use tcp_observer_common::{
     room,
     segment::Segment,
     seq::SeqNum,
-    table::Looked,
+    table::{Looked, Refusal, There},
     verifier::forget,
 };
 
@@ -45,6 +45,13 @@ static CLOCK_INJECTED: u8 = 0;
 pub enum Kernel {
     Packets = 0,
     Sweep = 1,
+}
+
+impl Kernel {
+    #[inline(always)]
+    fn from_bits(bits: u64) -> Self {
+        if bits & 1 == 0 { Self::Packets } else { Self::Sweep }
+    }
 }
 
 #[inline(always)]
@@ -115,30 +122,76 @@ extern "C" fn start_ipv6(key: *const FlowKey6, side_and_over: u64, segment: *con
     start(key, side_and_over, segment, tap)
 }
 
-macro_rules! take_nth_oldest {
-    ($key:ty, $name:ident, $is_half_open:literal) => {
-        /// [`room::take_nth_oldest`] as a function likewise.
+macro_rules! room {
+    ($key:ty, $is_half_open:literal, $insert:ident, $gives_way:ident) => {
+        /// [`room::put`] for one table as a function likewise. `there` is a bit for [`There`], and above it who counts.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $name(key: *const $key, nth: u64) -> u64 {
-            take_nth_oldest(key, nth, $is_half_open)
+        extern "C" fn $insert(key: *const $key, flow: *const Flow, there: u64) -> u64 {
+            put(key, flow, there, $is_half_open)
+        }
+
+        /// [`room::gives_way`] likewise.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $gives_way(key: *const $key, flow: *const Flow, word: u64, who: u64) -> u64 {
+            gives_way(key, flow, word, who, $is_half_open)
         }
     };
 }
 
-take_nth_oldest!(FlowKey4, flows_take_nth_oldest_ipv4, false);
-take_nth_oldest!(FlowKey4, half_open_take_nth_oldest_ipv4, true);
-take_nth_oldest!(FlowKey6, flows_take_nth_oldest_ipv6, false);
-take_nth_oldest!(FlowKey6, half_open_take_nth_oldest_ipv6, true);
+room!(FlowKey4, false, flows_insert_ipv4, flows_gives_way_ipv4);
+room!(FlowKey4, true, half_open_insert_ipv4, half_open_gives_way_ipv4);
+room!(FlowKey6, false, flows_insert_ipv6, flows_gives_way_ipv6);
+room!(FlowKey6, true, half_open_insert_ipv6, half_open_gives_way_ipv6);
 
 #[inline(always)]
-fn take_nth_oldest<A: Address>(key: *const FlowKey<A>, nth: u64, is_half_open: bool) -> u64
+fn put<A: Address>(key: *const FlowKey<A>, flow: *const Flow, there: u64, is_half_open: bool) -> u64
 where
     Kernel: Family<A>,
 {
-    // SAFETY: null, or a reference of the only callers.
-    let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
-    u64::from(room::take_nth_oldest(&Kernel::Packets, key, nth as u32, is_half_open))
+    // SAFETY: null, or references of the only callers.
+    let (Some(key), Some(flow)) = (unsafe { key.as_ref() }, unsafe { flow.as_ref() }) else {
+        return code(Err(Refusal::Busy));
+    };
+    let host = Kernel::from_bits(there >> 1);
+    let there = if there & 1 == 0 { There::Stays } else { There::IsReplaced };
+    code(room::put(&host, key, flow, there, is_half_open))
+}
+
+#[inline(always)]
+fn gives_way<A: Address>(key: *const FlowKey<A>, flow: *const Flow, word: u64, who: u64, is_half_open: bool) -> u64
+where
+    Kernel: Family<A>,
+{
+    // SAFETY: null, or references of the only callers.
+    let (Some(key), Some(flow)) = (unsafe { key.as_ref() }, unsafe { flow.as_ref() }) else { return 0 };
+    u64::from(room::gives_way(&Kernel::from_bits(who), key, flow, Word(word), is_half_open))
+}
+
+#[inline(always)]
+fn there_and_who(there: There, who: Kernel) -> u64 {
+    u64::from(matches!(there, There::IsReplaced)) | (who as u64) << 1
+}
+
+#[inline(always)]
+fn refusal(code: u64) -> Result<(), Refusal> {
+    match code {
+        0 => Ok(()),
+        1 => Err(Refusal::Exists),
+        2 => Err(Refusal::Full),
+        _ => Err(Refusal::Busy),
+    }
+}
+
+#[inline(always)]
+fn code(put: Result<(), Refusal>) -> u64 {
+    match put {
+        Ok(()) => 0,
+        Err(Refusal::Exists) => 1,
+        Err(Refusal::Full) => 2,
+        Err(Refusal::Busy) => 3,
+    }
 }
 
 #[inline(always)]
@@ -372,9 +425,23 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
-    fn take_nth_oldest(&self, key: &FlowKey<Ipv4>, nth: u32, is_half_open: bool) -> bool {
-        let nth = u64::from(nth);
-        0 != if is_half_open { half_open_take_nth_oldest_ipv4(key, nth) } else { flows_take_nth_oldest_ipv4(key, nth) }
+    fn put(&self, key: &FlowKey<Ipv4>, flow: &Flow, there: There, is_half_open: bool) -> Result<(), Refusal> {
+        let there = there_and_who(there, *self);
+        refusal(if is_half_open {
+            half_open_insert_ipv4(key, flow, there)
+        } else {
+            flows_insert_ipv4(key, flow, there)
+        })
+    }
+
+    #[inline(always)]
+    fn gives_way(&self, key: &FlowKey<Ipv4>, flow: &Flow, word: Word, is_half_open: bool) -> bool {
+        let who = *self as u64;
+        0 != if is_half_open {
+            half_open_gives_way_ipv4(key, flow, word.0, who)
+        } else {
+            flows_gives_way_ipv4(key, flow, word.0, who)
+        }
     }
 
     #[inline(always)]
@@ -418,9 +485,23 @@ impl Family<Ipv6> for Kernel {
     }
 
     #[inline(always)]
-    fn take_nth_oldest(&self, key: &FlowKey<Ipv6>, nth: u32, is_half_open: bool) -> bool {
-        let nth = u64::from(nth);
-        0 != if is_half_open { half_open_take_nth_oldest_ipv6(key, nth) } else { flows_take_nth_oldest_ipv6(key, nth) }
+    fn put(&self, key: &FlowKey<Ipv6>, flow: &Flow, there: There, is_half_open: bool) -> Result<(), Refusal> {
+        let there = there_and_who(there, *self);
+        refusal(if is_half_open {
+            half_open_insert_ipv6(key, flow, there)
+        } else {
+            flows_insert_ipv6(key, flow, there)
+        })
+    }
+
+    #[inline(always)]
+    fn gives_way(&self, key: &FlowKey<Ipv6>, flow: &Flow, word: Word, is_half_open: bool) -> bool {
+        let who = *self as u64;
+        0 != if is_half_open {
+            half_open_gives_way_ipv6(key, flow, word.0, who)
+        } else {
+            flows_gives_way_ipv6(key, flow, word.0, who)
+        }
     }
 
     #[inline(always)]

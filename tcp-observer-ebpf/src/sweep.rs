@@ -13,7 +13,7 @@ use tcp_observer_common::{
     flow::{Address, Ipv4, Ipv6},
     observer::{Family, Host, Known, Table},
     sweep::{self, Found, sweep_entry},
-    table::{self, Bucket, Buckets, Looked, PLACES, Refusal},
+    table::{self, Bucket, Buckets, Looked, PLACES, Refusal, There},
 };
 
 use crate::{
@@ -94,10 +94,10 @@ where
         return;
     };
     let place = place as u32 & (PLACES - 1);
-    let Some((key, flow)) = table.entry(index as u32, place) else {
+    let Some((word, key, flow)) = table.entry(index as u32, place) else {
         return;
     };
-    if sweep_entry(&host, kind, &key, flow, now_ns, limits) {
+    if sweep_entry(&host, kind, key, flow, word, now_ns, limits) {
         // Its tag as it is now that nobody else may take it out: when it was first looked at another one may have lain here.
         table::release(&bucket, place, bucket.word(place));
     }
@@ -168,20 +168,19 @@ where
     };
     // SAFETY: this CPU's own, filled just now; any bytes are a flow and a key.
     let Adopted { flow, key } = unsafe { &*room.cast::<Adopted<A>>() };
-    let host = Kernel::Packets;
-    let (settled, half_open) = (Family::<A>::flows(&host), Family::<A>::half_open(&host));
+    let host = Kernel::Sweep;
     let is_settled = flow.word.load().is_settled();
     if !matches!(host.find(key, None), Looked::Absent) {
         return request::KNOWN_ALREADY;
     }
-    match if is_settled { settled.insert(key, flow) } else { half_open.insert(key, flow) } {
+    match host.put(key, flow, There::Stays, !is_settled) {
         Ok(()) => {}
         Err(Refusal::Exists | Refusal::Busy) => return request::KNOWN_ALREADY,
         Err(Refusal::Full) => return request::NO_ROOM,
     }
     // Or in this very moment, in the other table. Of the two, lookups find the settled one.
     if is_settled || !matches!(host.find(key, None), Looked::Found(Known { is_settled: false, .. })) {
-        half_open.remove(key);
+        Family::<A>::half_open(&host).remove(key);
     }
     request::ADOPTED
 }

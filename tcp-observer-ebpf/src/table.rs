@@ -117,15 +117,21 @@ impl<A> BucketAt<A> {
         Some(unsafe { &(*slot).flow })
     }
 
-    /// The key and the flow in a place.
+    /// The word, the key and the flow of an entry that is to be found in a place. The word is read first and the tag last:
+    /// while the word is this one, so are they.
     #[inline(always)]
-    fn entry(&self, place: u32) -> Option<(FlowKey<A>, &'static Flow)>
+    fn entry(&self, place: u32) -> Option<(Word, &'static FlowKey<A>, &'static Flow)>
     where
-        A: Copy,
+        A: Address,
     {
         // SAFETY: within the bucket; plain words, any of which are a key and a flow.
         let slot = unsafe { &*self.checked_slot(place)? };
-        Some((slot.key, &slot.flow))
+        // SAFETY: as above.
+        let word = Word(unsafe { read_volatile(slot.flow.word.0.as_ptr()) });
+        let tag = self.word(place);
+        // On x86-64 loads keep their order; an exchange is a full barrier everywhere.
+        let is_there = is_taken(tag) && (cfg!(bpf_target_arch = "x86_64") || self.exchange(place, tag, tag));
+        is_there.then_some((word, &slot.key, &slot.flow))
     }
 
     /// The flow in a place, which lies in the map as long as the program runs.
@@ -345,26 +351,6 @@ impl<A: Address, B> FlowTable<A, B> {
     }
 }
 
-#[inline(always)]
-fn refusal(code: u64) -> Result<(), Refusal> {
-    match code {
-        0 => Ok(()),
-        1 => Err(Refusal::Exists),
-        2 => Err(Refusal::Full),
-        _ => Err(Refusal::Busy),
-    }
-}
-
-#[inline(always)]
-fn code(put: Result<(), Refusal>) -> u64 {
-    match put {
-        Ok(()) => 0,
-        Err(Refusal::Exists) => 1,
-        Err(Refusal::Full) => 2,
-        Err(Refusal::Busy) => 3,
-    }
-}
-
 /// Takes the entry with this key out, which is this CPU's to take out.
 #[inline(always)]
 fn remove<A: Address, B>(table: &FlowTable<A, B>, key: &FlowKey<A>) {
@@ -374,14 +360,14 @@ fn remove<A: Address, B>(table: &FlowTable<A, B>, key: &FlowKey<A>) {
     }
 }
 
-/// The functions of a family: two that look into both of its tables, and for each table two that change it. None
+/// The functions of a family: two that look into both of its tables, and for each table one that takes an entry out. None
 /// chooses between tables: the verifier wants to know whose array is meant.
 macro_rules! family {
     (
         $key:ty,
         [$find:ident, $find_settled_first:ident],
-        [$flows:ident, $($of_flows:ident),+],
-        [$half_open:ident, $($of_half_open:ident),+]
+        [$flows:ident, $remove:ident],
+        [$half_open:ident, $half_open_remove:ident]
     ) => {
         /// Looks among the half-open ones first: a segment whose flow has settled has nearly always been looked for
         /// there by its entry. (Of a flow that is about to move, its word says so, and it is looked for again.)
@@ -413,21 +399,10 @@ macro_rules! family {
             }
         }
 
-        family!($key, $flows, $($of_flows),+);
-        family!($key, $half_open, $($of_half_open),+);
+        family!($key, $flows, $remove);
+        family!($key, $half_open, $half_open_remove);
     };
-    ($key:ty, $table:ident, $insert:ident, $remove:ident) => {
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $insert(key: *const $key, flow: *const Flow, is_replacing: u64) -> u64 {
-            // SAFETY: null, or references of the only callers.
-            let (Some(key), Some(flow)) = (unsafe { key.as_ref() }, unsafe { flow.as_ref() }) else {
-                return code(Err(Refusal::Busy));
-            };
-            let there = if is_replacing == 0 { There::Stays } else { There::IsReplaced };
-            code(table::insert(&$table, &hash(key), key, flow, there))
-        }
-
+    ($key:ty, $table:ident, $remove:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $remove(key: *const $key) -> u64 {
@@ -442,30 +417,18 @@ macro_rules! family {
 family!(
     FlowKey4,
     [table_find_ipv4, table_find_settled_first_ipv4],
-    [FLOWS4, flows_insert_ipv4, flows_remove_ipv4],
-    [HALF_OPEN4, half_open_insert_ipv4, half_open_remove_ipv4]
+    [FLOWS4, flows_remove_ipv4],
+    [HALF_OPEN4, half_open_remove_ipv4]
 );
 family!(
     FlowKey6,
     [table_find_ipv6, table_find_settled_first_ipv6],
-    [FLOWS6, flows_insert_ipv6, flows_remove_ipv6],
-    [HALF_OPEN6, half_open_insert_ipv6, half_open_remove_ipv6]
+    [FLOWS6, flows_remove_ipv6],
+    [HALF_OPEN6, half_open_remove_ipv6]
 );
 
 macro_rules! table {
-    ($address:ty, $slots:ty, [$insert:ident, $remove:ident], [$half_open_insert:ident, $half_open_remove:ident]) => {
-        impl FlowTable<$address, $slots> {
-            #[inline(always)]
-            fn put(&self, key: &FlowKey<$address>, flow: &Flow, is_replacing: bool) -> Result<(), Refusal> {
-                let is_replacing = u64::from(is_replacing);
-                refusal(if self.is_half_open {
-                    $half_open_insert(key, flow, is_replacing)
-                } else {
-                    $insert(key, flow, is_replacing)
-                })
-            }
-        }
-
+    ($address:ty, $slots:ty, $remove:ident, $half_open_remove:ident) => {
         impl Table<$address> for FlowTable<$address, $slots> {
             type Entry = Entry;
 
@@ -477,13 +440,16 @@ macro_rules! table {
             }
 
             #[inline(always)]
-            fn insert(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), Refusal> {
-                self.put(key, flow, false)
-            }
-
-            #[inline(always)]
-            fn replace(&self, key: &FlowKey<$address>, flow: &Flow) -> Result<(), Refusal> {
-                self.put(key, flow, true)
+            fn insert(
+                &self,
+                key: &FlowKey<$address>,
+                flow: &Flow,
+                there: There,
+                gives_way: impl Fn(&FlowKey<$address>, &Flow, Word) -> bool,
+            ) -> Result<(), Refusal> {
+                table::insert(self, &hash(key), key, flow, there, |bucket, place| {
+                    bucket.entry(place).is_some_and(|(word, key, flow)| gives_way(key, flow, word))
+                })
             }
 
             #[inline(always)]
@@ -503,33 +469,17 @@ macro_rules! table {
                     table::release(&bucket, place, bucket.word(place));
                 }
             }
-
-            #[inline(always)]
-            fn take_nth_oldest(
-                &self,
-                key: &FlowKey<$address>,
-                nth: u32,
-                judge: impl FnOnce(&FlowKey<$address>, &Flow) -> bool,
-            ) -> bool {
-                let Some(bucket) = self.bucket(hash(key).home(self.count())) else { return false };
-                let Some(place) = table::nth_oldest(&bucket, nth) else { return false };
-                let Some((key, flow)) = bucket.entry(place) else { return false };
-                // Its tag as it is now that nobody else may take it out.
-                judge(&key, flow) && table::release(&bucket, place, bucket.word(place))
-            }
         }
     };
 }
 
-table!(Ipv4, Slots4, [flows_insert_ipv4, flows_remove_ipv4], [half_open_insert_ipv4, half_open_remove_ipv4]);
-table!(Ipv6, Slots6, [flows_insert_ipv6, flows_remove_ipv6], [half_open_insert_ipv6, half_open_remove_ipv6]);
+table!(Ipv4, Slots4, flows_remove_ipv4, half_open_remove_ipv4);
+table!(Ipv6, Slots6, flows_remove_ipv6, half_open_remove_ipv6);
 
 impl<A: Address, B> FlowTable<A, B> {
-    /// The entry in a place of a bucket, if there is one.
+    /// What lies in a place of a bucket.
     #[inline(always)]
-    pub fn entry(&self, index: u32, place: u32) -> Option<(FlowKey<A>, &'static Flow)> {
-        let bucket = self.bucket(index)?;
-        let place = place & (PLACES - 1);
-        if table::is_taken(bucket.word(place)) { bucket.entry(place) } else { None }
+    pub fn entry(&self, index: u32, place: u32) -> Option<(Word, &'static FlowKey<A>, &'static Flow)> {
+        self.bucket(index)?.entry(place & (PLACES - 1))
     }
 }

@@ -277,11 +277,11 @@ impl Stage {
         let flow = Flow::adopted(word, now_ns, now_ns);
         if let Some((key, _)) = self.key4(pair) {
             let table = if word.is_settled() { &self.memory.flows4 } else { &self.memory.half_open4 };
-            table.insert(&key, &flow).expect("there is room, and the key is new");
+            table.put(&key, &flow).expect("there is room, and the key is new");
         }
         if let Some((key, _)) = self.key6(pair) {
             let table = if word.is_settled() { &self.memory.flows6 } else { &self.memory.half_open6 };
-            table.insert(&key, &flow).expect("there is room, and the key is new");
+            table.put(&key, &flow).expect("there is room, and the key is new");
         }
     }
 

@@ -13,7 +13,7 @@ use tcp_observer_common::{
     observer::{Family, Host, Table, Transition, carry_out},
     segment::Segment,
     sweep::sweep_entry,
-    table::Refusal,
+    table::{Refusal, There},
 };
 
 use super::{Act, Outcome, Scenario, Tally, orders, perform, result, stage, take};
@@ -54,7 +54,7 @@ impl<'a> Preempted<'a> {
     fn sweep(&self, kind: TableKind, table: &MemoryTable<Ipv4>) {
         let now_ns = self.memory.now_ns.get();
         for (key, flow) in table.entries() {
-            if sweep_entry(&self, kind, &key, &flow, now_ns, &self.memory.limits) {
+            if sweep_entry(&self, kind, &key, &flow, flow.word.load(), now_ns, &self.memory.limits) {
                 self.place();
                 table.remove(&key);
             }
@@ -149,9 +149,16 @@ impl Table<Ipv4> for Watched<'_, '_> {
         found
     }
 
-    fn insert(&self, key: &FlowKey4, flow: &Flow) -> Result<(), Refusal> {
+    /// At once, as the kernel's table does it as far as lookups can tell.
+    fn insert(
+        &self,
+        key: &FlowKey4,
+        flow: &Flow,
+        there: There,
+        gives_way: impl Fn(&FlowKey4, &Flow, Word) -> bool,
+    ) -> Result<(), Refusal> {
         self.cpu.place();
-        let inserted = self.table.insert(key, flow);
+        let inserted = self.table.insert(key, flow, there, gives_way);
         self.cpu.place();
         inserted
     }
@@ -159,14 +166,6 @@ impl Table<Ipv4> for Watched<'_, '_> {
     fn remove(&self, key: &FlowKey4) {
         self.cpu.place();
         self.table.remove(key);
-    }
-
-    /// At once, as the kernel's map does it.
-    fn replace(&self, key: &FlowKey4, flow: &Flow) -> Result<(), Refusal> {
-        self.cpu.place();
-        let replaced = self.table.replace(key, flow);
-        self.cpu.place();
-        replaced
     }
 }
 

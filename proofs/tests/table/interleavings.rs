@@ -19,7 +19,8 @@ use proofs::{
     buckets::{Table, Word as _},
 };
 use tcp_observer_common::table::{
-    Hash, Looked, Refusal, There, copy_whole, find, find_in_two, insert, is_taken, release,
+    Bucket as _, Buckets as _, FREE, Hash, Looked, Refusal, There, copy_whole, find, find_in_two, insert, is_taken,
+    release,
 };
 
 proofs::word!(
@@ -55,7 +56,18 @@ fn hash(key: u32) -> Hash<impl Fn() -> u32 + Copy> {
 }
 
 fn put(table: &Small, key: u32, value: u32, there: There) -> Result<(), Refusal> {
-    insert(&table, &hash(key), &key, &value, there)
+    insert(&table, &hash(key), &key, &value, there, |_, _| false)
+}
+
+/// The same, where whatever lies in its home makes room for it.
+fn put_over(table: &Small, key: u32, value: u32) -> Result<(), Refusal> {
+    insert(&table, &hash(key), &key, &value, There::Stays, |bucket, place| bucket.retire(place))
+}
+
+/// Takes out what lies in a place, as the sweep does; whether it was there to be taken out.
+fn sweep(table: &Small, place: u32) -> bool {
+    let bucket = (&table).bucket(0).unwrap();
+    bucket.retire(place) && release(&bucket, place, bucket.word(place))
 }
 
 /// Explores all interleavings with as many changes of thread as the amount says, besides those where one ends.
@@ -140,6 +152,51 @@ fn who_looks_for_a_key_that_moves_to_the_other_table_finds_it_or_is_not_sure() {
             assert_eq!((to.places_of(ONE), from.places_of(ONE)), (1, 0));
         });
     }
+}
+
+#[test]
+fn of_two_that_want_the_place_of_one_entry_each_gets_one() {
+    explore(|| {
+        // Two places: what lies in the one makes room for the first, and that one or what lies in the other for the second.
+        let table = Arc::new(Small::new(1));
+        put(&table, 8, 8, There::Stays).unwrap();
+        put(&table, 9, 9, There::Stays).unwrap();
+        let racer = {
+            let table = Arc::clone(&table);
+            race(move || put_over(&table, ONE, 0x11))
+        };
+        let mine = put_over(&table, OTHER, 0x22);
+        let its = racer.join().unwrap();
+        assert!(!matches!((mine, its), (Err(_), Err(_))), "{mine:?} {its:?}");
+        for (key, put) in [(OTHER, mine), (ONE, its)] {
+            // Whoever was put in later may have taken the place again.
+            assert!(put.is_ok() || put == Err(Refusal::Busy), "{put:?}");
+            assert!(table.places_of(key) <= usize::from(put.is_ok()));
+        }
+        assert_eq!([8, 9, ONE, OTHER].iter().map(|&key| table.places_of(key)).sum::<usize>(), 2);
+    });
+}
+
+#[test]
+fn an_entry_that_is_still_being_written_is_nobodys_to_take_out() {
+    explore(|| {
+        let table = Arc::new(Small::new(1));
+        put(&table, ONE, 0x11, There::Stays).unwrap();
+        let racer = {
+            let table = Arc::clone(&table);
+            // Another entry comes into the place of the first.
+            race(move || sweep(&table, 1) && put(&table, OTHER, 0x22, There::Stays) == Ok(()))
+        };
+        let swept = sweep(&table, 1);
+        let its = racer.join().unwrap();
+        // One of the two was faster with the first entry; this one may have taken out the other one as well, once it was there.
+        let left = [ONE, OTHER].map(|key| table.places_of(key));
+        assert_eq!(left, if its && !swept { [0, 1] } else { [0, 0] }, "{its} {swept}");
+        assert!(its || swept);
+        let tag = table.cell(0, 1).tag.load();
+        assert_eq!(is_taken(tag), left != [0, 0]);
+        assert!(is_taken(tag) || tag == FREE, "nothing is left half-way");
+    });
 }
 
 #[test]

@@ -12,7 +12,9 @@
 //!
 //! **Who may take an entry out.** Whoever has won the exchange of its word by which it is retired, or settles. The word
 //! also says which of the entries is meant that have lain in a place one after another ([`Bucket::write`] puts a number
-//! into it that the last one did not have), so that an exchange that was meant for an earlier one fails.
+//! into it that the last one did not have), so that an exchange that was meant for an earlier one fails. Whoever comes by an
+//! entry without having looked for its key reads its word, and then the tag: an entry that is still being written has a
+//! word, but nobody may take it out.
 //!
 //! The code here is written over [`Buckets`], and runs in the kernel and under a model checker alike
 //! (`proofs/tests/table`). It knows nothing of flows.
@@ -32,6 +34,8 @@ pub const ENTRIES: u32 = PLACES - 1;
 
 /// The place of the control word.
 const CONTROL: u32 = 0;
+/// And so of no entry.
+const NOWHERE: u32 = CONTROL;
 
 /// Nothing lies here.
 pub const FREE: u32 = 0;
@@ -48,9 +52,11 @@ const CURSOR: u32 = 0xf << CURSOR_SHIFT;
 /// And above that how often a key was put in, modulo 2^27.
 const CHANGE: u32 = 1 << 5;
 
-/// How often a lock is tried: longer than another CPU holds it (it looks at two lines and writes an entry), unless it is
-/// stopped meanwhile, as a virtual one may be.
+/// How often a lock is tried before the caller is told to come again, which it does often enough ([`crate::observer`]).
 const LOCK_TRIES: u32 = 128;
+
+/// How many entries are asked to give way. A bucket has fifteen; in a full half-open table the first will do.
+const CANDIDATES: u32 = 4;
 
 /// Whether a word of a bucket's first line, not the control word, says that an entry lies there.
 #[inline(always)]
@@ -86,7 +92,7 @@ pub trait Buckets {
     fn count(&self) -> u32;
     /// One of them; `None` beyond the last.
     fn bucket(&self, index: u32) -> Option<Self::Bucket>;
-    /// Whether entries are put into a bucket one after the other, so that the oldest one can be told ([`nth_oldest`]).
+    /// Whether entries are put into a bucket one after the other, so that the oldest one can be told.
     /// Otherwise each goes to the place that its hash names, if that is free, and there it is looked for first.
     fn keeps_order(&self) -> bool;
 }
@@ -253,18 +259,8 @@ fn look_into<B: Bucket>(bucket: B, index: u32, tag: u32, key: &B::Key) -> Option
     if alike == 0 {
         return None;
     }
-    let (mut place, end) = (1, opaque(B::PLACES));
-    loop {
-        if bucket.word(place) == tag && bucket.holds(place, key) {
-            // Forgotten and masked, so that the verifier follows one way from here instead of fifteen.
-            let place = forget(u64::from(place)) as u32 & (PLACES - 1);
-            return Some(Found { bucket, index, place });
-        }
-        place += 1;
-        if place >= end {
-            return None;
-        }
-    }
+    let place = place_of(&bucket, tag, key);
+    if place == NOWHERE { None } else { Some(Found { bucket, index, place }) }
 }
 
 /// What a reader sees of one place, and asks before and after it copies the entry.
@@ -305,7 +301,9 @@ pub enum There {
     IsReplaced,
 }
 
-/// Puts a key in.
+/// Puts a key in. Where both of its buckets are full, the entries of its home that came first are shown to `gives_way`,
+/// oldest first, and the first of which that says so makes way. It may say so only of an entry that is this CPU's to take
+/// out.
 ///
 /// # Errors
 /// When it is there and stays, or there is no room, or no turn.
@@ -316,6 +314,7 @@ pub fn insert<T: Buckets>(
     key: &KeyOf<T>,
     value: &ValueOf<T>,
     there: There,
+    gives_way: impl Fn(&T::Bucket, u32) -> bool,
 ) -> Result<(), Refusal> {
     let (home, other) = hash.buckets(buckets.count());
     let (Some(home), Some(other)) = (buckets.bucket(home), buckets.bucket(other)) else {
@@ -328,16 +327,36 @@ pub fn insert<T: Buckets>(
         take_out(&other, tag, key);
     }
     let (at_home, elsewhere) = (survey(&home, tag), survey(&other, tag));
-    let (changed, result) = if has(&home, at_home.alike, key) || has(&other, elsewhere.alike, key) {
+    let is_there = at_home.alike != 0 && place_of(&home, tag, key) != NOWHERE
+        || elsewhere.alike != 0 && place_of(&other, tag, key) != NOWHERE;
+    let (changed, result) = if is_there {
         (control, Err(Refusal::Exists))
-    } else if at_home.free | elsewhere.free == 0 {
-        (control, Err(Refusal::Full))
     } else {
         // Who looks for a key looks into its home first: while there is room enough, that is where it lies.
         let is_home_first = at_home.free > <T::Bucket as Bucket>::PLACES / 2 || at_home.free >= elsewhere.free;
         let (first, second) = if is_home_first { (home, other) } else { (other, home) };
         let wish = if buckets.keeps_order() { after_last(control) } else { hash.place(<T::Bucket as Bucket>::PLACES) };
-        put(control, (first, second), wish, tag, key, value)
+        let (mut bucket, mut place) = (first, NOWHERE);
+        if at_home.free | elsewhere.free != 0 {
+            place = claim(&first, wish);
+            // Another CPU has just filled it.
+            if place == NOWHERE {
+                bucket = second;
+                place = claim(&second, wish);
+            }
+        }
+        if place == NOWHERE {
+            bucket = home;
+            place = make_room(&home, control, gives_way);
+        }
+        if place == NOWHERE {
+            (control, Err(Refusal::Full))
+        } else {
+            bucket.write(place, key, value);
+            bucket.publish(place, BUSY, tag);
+            // The other bucket's order is its own keys' business.
+            (with_cursor(control, place, <T::Bucket as Bucket>::PLACES), Ok(()))
+        }
     };
     unlock(&home, control, changed);
     result
@@ -349,21 +368,28 @@ pub fn release<B: Bucket>(bucket: &B, place: u32, tag: u32) -> bool {
     bucket.exchange(place, tag, FREE)
 }
 
-/// The `nth` entry after the one that was put into this bucket last, going round. Where every place is taken these
-/// are the oldest ones, oldest first. `None` where that place is free or being written.
+/// Makes the place of an entry busy that gives way to a key which belongs to this bucket: which, or [`NOWHERE`]. The next
+/// entries after the one that was put in last, going round, are the oldest where every place is taken.
 #[inline(always)]
-pub fn nth_oldest<B: Bucket>(home: &B, nth: u32) -> Option<u32> {
-    let cursor = cursor(home.word(CONTROL));
-    // Forgotten and masked, since verifiers before 6.10 know nothing of a remainder.
-    let place = forget(u64::from(1 + (cursor + nth) % (B::PLACES - 1))) as u32 & (PLACES - 1);
-    is_taken(home.word(place)).then_some(place)
+fn make_room<B: Bucket>(home: &B, control: u32, gives_way: impl Fn(&B, u32) -> bool) -> u32 {
+    let (mut nth, end) = (0, opaque(CANDIDATES));
+    while nth < end {
+        // Forgotten and masked, since verifiers before 6.10 know nothing of a remainder.
+        let place = forget(u64::from(1 + (cursor(control) + nth) % (B::PLACES - 1))) as u32 & (PLACES - 1);
+        // Its tag as it is once nobody else may take it out: when it was first looked at another one may have lain here.
+        if is_taken(home.word(place)) && gives_way(home, place) && home.exchange(place, home.word(place), BUSY) {
+            return place;
+        }
+        nth += 1;
+    }
+    NOWHERE
 }
 
 /// What a bucket's tags say.
 struct Survey {
     /// How many places are free.
     free: u32,
-    /// The places whose tag is the key's, as a set of bits.
+    /// How many have the key's tag.
     alike: u32,
 }
 
@@ -375,7 +401,7 @@ fn survey<B: Bucket>(bucket: &B, tag: u32) -> Survey {
     while place < end {
         let word = bucket.word(place);
         survey.free += is_zero(word ^ FREE);
-        survey.alike |= is_zero(word ^ tag) << place;
+        survey.alike += is_zero(word ^ tag);
         place += 1;
     }
     survey
@@ -387,49 +413,23 @@ const fn is_zero(word: u32) -> u32 {
     ((word as u64).wrapping_sub(1) >> 63) as u32
 }
 
-/// Whether one of the places with the key's tag has the key.
+/// The place in which a key with this tag lies, or [`NOWHERE`].
 #[inline(always)]
-fn has<B: Bucket>(bucket: &B, alike: u32, key: &B::Key) -> bool {
-    if alike == 0 {
-        return false;
-    }
+fn place_of<B: Bucket>(bucket: &B, tag: u32, key: &B::Key) -> u32 {
     let (mut place, end) = (1, opaque(B::PLACES));
-    while place < end {
-        if alike >> place & 1 != 0 && bucket.holds(place, key) {
-            return true;
+    loop {
+        if bucket.word(place) == tag && bucket.holds(place, key) {
+            // Forgotten and masked, so that the verifier follows one way from here instead of fifteen.
+            return forget(u64::from(place)) as u32 & (PLACES - 1);
         }
         place += 1;
+        if place >= end {
+            return NOWHERE;
+        }
     }
-    false
 }
 
-/// Puts a key into the first bucket, or into the second where the first has just been filled; what the control word is
-/// to become.
-#[inline(always)]
-fn put<B: Bucket>(
-    control: u32,
-    (first, second): (B, B),
-    wish: u32,
-    tag: u32,
-    key: &B::Key,
-    value: &B::Value,
-) -> (u32, Result<(), Refusal>) {
-    let mut bucket = first;
-    let mut place = claim(&first, wish);
-    if place == 0 {
-        bucket = second;
-        place = claim(&second, wish);
-    }
-    if place == 0 {
-        return (control, Err(Refusal::Full));
-    }
-    bucket.write(place, key, value);
-    bucket.publish(place, BUSY, tag);
-    // The other bucket's order is its own keys' business.
-    (control & !CURSOR | (place % (B::PLACES - 1)) << CURSOR_SHIFT, Ok(()))
-}
-
-/// Makes a free place of a bucket busy, the one that is wished for if it can be: which, or zero.
+/// Makes a free place of a bucket busy, the one that is wished for if it can be: which, or [`NOWHERE`].
 #[inline(always)]
 fn claim<B: Bucket>(bucket: &B, wish: u32) -> u32 {
     let is_claimed = |place| bucket.word(place) == FREE && bucket.exchange(place, FREE, BUSY);
@@ -443,13 +443,19 @@ fn claim<B: Bucket>(bucket: &B, wish: u32) -> u32 {
         }
         place += 1;
     }
-    0
+    NOWHERE
 }
 
 /// The place that was filled last, the last of all being zero.
 #[inline(always)]
 const fn cursor(control: u32) -> u32 {
     (control & CURSOR) >> CURSOR_SHIFT
+}
+
+/// The same control word once this place was filled.
+#[inline(always)]
+const fn with_cursor(control: u32, place: u32, places: u32) -> u32 {
+    control & !CURSOR | (place % (places - 1)) << CURSOR_SHIFT
 }
 
 /// The place after the one that was filled last.

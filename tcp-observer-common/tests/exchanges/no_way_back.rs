@@ -4,7 +4,6 @@
 use tcp_observer_common::{
     conn::{Flow, How, Initiator, Note, Outcome, Sockets, State::*, adopted},
     counters::Skip::*,
-    observer::Table as _,
 };
 
 use crate::support::{SECOND, Talk};
@@ -38,7 +37,7 @@ fn adopted_request() -> Talk {
     let (key, side) = talk.key(&talk.peers().0);
     let now_ns = talk.now_ns();
     let word = adopted(Sockets { originator: side, states: [None, Some(SynReceived)] }).unwrap();
-    talk.memory.half_open4.insert(&key, &Flow::adopted(word, now_ns, now_ns)).unwrap();
+    talk.memory.half_open4.put(&key, &Flow::adopted(word, now_ns, now_ns)).unwrap();
     talk
 }
 

@@ -161,3 +161,28 @@ fn a_flow_that_was_picked_up_and_gives_way_was_no_attempt() {
     talk.peers_from(40001).0.syn(1);
     assert_eq!((talk.all_attempts(), evicted(&talk, TableKind::HalfOpenIpv4, Eviction::Replaced)), (0, 1));
 }
+
+/// While other CPUs put flows into the same bucket.
+#[test]
+fn a_flow_that_gets_no_turn_tries_again_and_is_lost_only_after_32_times() {
+    for (times, settles) in [(0, true), (31, true), (32, false)] {
+        let talk = talk(8, 8);
+        let (client, server) = talk.peers();
+        // As often a new one: its segment is taken in as a whole again.
+        talk.memory.half_open4.occupy(times);
+        if !settles {
+            client.skipped(Contended).syn(1000);
+        }
+        client.syn(1000);
+        server.syn_ack(5000, 1001);
+        talk.memory.flows4.occupy(times);
+        if settles {
+            client.ack(1001, 5001);
+            assert_eq!((talk.table_entries(), talk.skips(Contended)), ((1, 0), 0), "{times}");
+        } else {
+            client.skipped(Contended).ack(1001, 5001);
+            assert_eq!((talk.table_entries(), talk.skips(Contended)), ((0, 0), 2), "{times}");
+        }
+        assert_eq!(talk.attempts(Outcome::Completed), 1);
+    }
+}

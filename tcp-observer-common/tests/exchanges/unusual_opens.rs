@@ -4,7 +4,6 @@
 use tcp_observer_common::{
     conn::{Flow, Mark, Note, Outcome, Sockets, State::*, adopted},
     counters::Skip::*,
-    observer::Table,
     segment::{Flags, Options},
     seq::SeqNum,
 };
@@ -498,7 +497,7 @@ fn adopted_request() -> Talk {
     let (key, side) = talk.key(&client);
     let word = adopted(Sockets { originator: side, states: [None, Some(SynReceived)] }).unwrap();
     let now_ns = talk.memory.now_ns.get();
-    talk.memory.half_open4.insert(&key, &Flow::adopted(word, now_ns, now_ns)).unwrap();
+    talk.memory.half_open4.put(&key, &Flow::adopted(word, now_ns, now_ns)).unwrap();
     talk
 }
 

@@ -219,11 +219,12 @@ impl Replayer {
     where
         Id: From<FlowKey<A>>,
     {
-        let sweep = || sweep_entry(&self, kind, key, flow, self.clock_ns.get(), &Limits::DEFAULT);
+        let before = flow.word.load();
+        let sweep = || sweep_entry(&self, kind, key, flow, before, self.clock_ns.get(), &Limits::DEFAULT);
         let Some(follower) = &self.follower else {
             return sweep();
         };
-        let (before, until_ns) = (flow.word.load(), flow.unchanged_until_ns(&Limits::DEFAULT));
+        let until_ns = flow.unchanged_until_ns(&Limits::DEFAULT);
         let has_left = sweep();
         if !has_left {
             let unix_ns = until_ns.map_or(self.now_unix_ns(), unix_ns);

@@ -18,11 +18,11 @@ use std::{
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 use tcp_observer_common::{
-    conn::{Flow, Mark, Phase},
+    conn::{Flow, Mark, Phase, Word},
     flow::{Address, FlowKey, Ipv4, Ipv6},
     limits::Limits,
     observer::Table,
-    table::Refusal,
+    table::{Refusal, There},
 };
 
 use super::{follow::Id, host::Replayer, link::Tags};
@@ -32,7 +32,7 @@ use crate::snapshot::Key;
 pub type Tagged<A> = (Tags, FlowKey<A>);
 
 /// An address that can be hashed in few steps.
-pub trait Hashed: Address + Default {
+pub trait Hashed: Address {
     /// Takes a key's two addresses in.
     fn hash_both(low: &Self, high: &Self, hasher: &mut impl Hasher);
 }
@@ -295,7 +295,16 @@ where
         self.flows.find(&(self.tags, *key))
     }
 
-    fn insert(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
+    fn insert(
+        &self,
+        key: &FlowKey<A>,
+        flow: &Flow,
+        there: There,
+        _: impl Fn(&FlowKey<A>, &Flow, Word) -> bool,
+    ) -> Result<(), Refusal> {
+        if matches!(there, There::IsReplaced) {
+            self.remove(key);
+        }
         self.flows.insert(&(self.tags, *key), flow)
     }
 
@@ -310,7 +319,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use tcp_observer_common::conn::{Outcome, Role, State, Word};
+    use tcp_observer_common::conn::{Outcome, Role, State};
 
     use super::*;
 
