@@ -122,6 +122,18 @@ pub fn connect_again(from: &Namespace, own: SocketAddr, to: SocketAddr) -> io::R
     Ok(stream)
 }
 
+/// A connected socket in the calling thread's namespace that has no peer and sends nothing, as one whose connection is about
+/// to be restored there (`TCP_REPAIR`, <https://lwn.net/Articles/495304/>). Any number of them may have one port.
+pub fn without_peer(own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = socket_here(to.is_ipv4());
+    set_tcp_option(&stream, libc::TCP_REPAIR, 1);
+    match call_with(&stream, own, libc::bind) {
+        0 => connect_to(&stream, to)?,
+        _ => return Err(io::Error::last_os_error()),
+    }
+    Ok(stream)
+}
+
 /// Connects by Fast Open: the data goes with the SYN where a cookie is known, else one is asked for.
 pub fn connect_fast(from: &Namespace, to: SocketAddr, data: &[u8]) -> io::Result<TcpStream> {
     let stream = socket(from, to.is_ipv4());

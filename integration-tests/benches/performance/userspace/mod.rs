@@ -1,6 +1,6 @@
 //! What it costs to ask: the agent's own commands and pages with so many flows in its tables, put there as frames; what
-//! the kernel's own tools take for each socket, of as many real ones as there is room for; and what the agent takes
-//! when nobody asks.
+//! the kernel's own tools take for as many sockets and tracked connections, as far as there is room; and what the agent
+//! takes when nobody asks.
 
 mod process;
 mod sockets;
@@ -33,10 +33,8 @@ const BUSY: u32 = 100_000;
 pub fn measure(arguments: &Arguments) -> Vec<Figure> {
     let (rounds, at_rest) = if arguments.short { (5, 10) } else { (7, 30) };
     let mut figures = Vec::new();
-    for (flows, max_flows) in SIZES {
-        if arguments.short && flows > BUSY {
-            continue;
-        }
+    let sizes = SIZES.into_iter().filter(|(flows, _)| !arguments.short || *flows <= BUSY);
+    for (flows, max_flows) in sizes.clone() {
         let pair = Pair::new();
         let subject = Subject::start(&pair.server, Hook::TcIngress, max_flows, MAX_HALF_OPEN);
         if flows == BUSY {
@@ -49,7 +47,8 @@ pub fn measure(arguments: &Arguments) -> Vec<Figure> {
         progress::show(&format!("userspace: {flows} flows"));
         figures.extend(asked(&subject, flows, rounds));
     }
-    figures.extend(sockets::measure(rounds));
+    let counts: Vec<_> = sizes.map(|(flows, _)| flows).collect();
+    figures.extend(sockets::measure(&counts, rounds));
     progress::done();
     figures
 }
