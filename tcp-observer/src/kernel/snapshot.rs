@@ -3,7 +3,7 @@
 //! A flow moves from the half-open table to the settled one. Half-open tables are read first, so that a flow which
 //! moves meanwhile is found twice rather than never; the settled copy wins.
 
-use std::{collections::HashSet, hash::Hash, io, sync::Arc};
+use std::{cell::OnceCell, collections::HashSet, hash::Hash, io, sync::Arc};
 
 use anyhow::Context;
 use foldhash::fast::RandomState;
@@ -370,13 +370,15 @@ where
 struct Sought<A> {
     /// Those that were about to move, however long ago, and those whose ends have closed before the handshake's end.
     any: HashSet<FlowKey<A>, RandomState>,
-    /// Those picked up, which settle as soon as both directions are confirmed.
-    picked_up: HashSet<FlowKey<A>, RandomState>,
+    /// Those picked up, which settle as soon as both directions are confirmed. A flood may have made many of them, while
+    /// most of the time nothing that has settled was picked up: the set is made when it is first asked.
+    picked_up: Vec<FlowKey<A>>,
+    set_of_picked_up: OnceCell<HashSet<FlowKey<A>, RandomState>>,
 }
 
 impl<A> Default for Sought<A> {
     fn default() -> Self {
-        Self { any: HashSet::default(), picked_up: HashSet::default() }
+        Self { any: HashSet::default(), picked_up: Vec::new(), set_of_picked_up: OnceCell::new() }
     }
 }
 
@@ -395,15 +397,17 @@ where
         if is_any {
             self.any.insert(*key);
         } else if word.outcome() == Outcome::NotSeen {
-            self.picked_up.insert(*key);
+            self.picked_up.push(*key);
         }
     }
 
     /// Whether it is one of them that has become a settled flow with this word.
     #[inline(always)]
     fn has(&self, key: &FlowKey<A>, word: Word) -> bool {
-        let among = |keys: &HashSet<FlowKey<A>, RandomState>| !keys.is_empty() && keys.contains(key);
-        among(&self.any) || word.outcome() == Outcome::NotSeen && among(&self.picked_up)
+        let is_picked_up =
+            || self.set_of_picked_up.get_or_init(|| self.picked_up.iter().copied().collect()).contains(key);
+        !self.any.is_empty() && self.any.contains(key)
+            || word.outcome() == Outcome::NotSeen && !self.picked_up.is_empty() && is_picked_up()
     }
 }
 
