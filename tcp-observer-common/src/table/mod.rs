@@ -301,9 +301,9 @@ pub enum There {
     IsReplaced,
 }
 
-/// Puts a key in. Where both of its buckets are full, the entries of its home that came first are shown to `gives_way`,
-/// oldest first, and the first of which that says so makes way. It may say so only of an entry that is this CPU's to take
-/// out.
+/// Puts a key in. Where both of its buckets are full, the places of its home that were filled first are shown to
+/// `gives_way`, oldest first, and the entry in the first of which that says so makes way. It may say so only of an entry that
+/// is this CPU's to take out.
 ///
 /// # Errors
 /// When it is there and stays, or there is no room, or no turn.
@@ -376,8 +376,8 @@ fn make_room<B: Bucket>(home: &B, control: u32, gives_way: impl Fn(&B, u32) -> b
     while nth < end {
         // Forgotten and masked, since verifiers before 6.10 know nothing of a remainder.
         let place = forget(u64::from(1 + (cursor(control) + nth) % (B::PLACES - 1))) as u32 & (PLACES - 1);
-        // Its tag as it is once nobody else may take it out: when it was first looked at another one may have lain here.
-        if is_taken(home.word(place)) && gives_way(home, place) && home.exchange(place, home.word(place), BUSY) {
+        // Its tag as it is now that nobody else may take it out.
+        if gives_way(home, place) && home.exchange(place, home.word(place), BUSY) {
             return place;
         }
         nth += 1;
