@@ -3,12 +3,13 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
 };
 
 use proofs::buckets::{BucketOf, Native, Table, Word as _, random_hash};
 use tcp_observer_common::table::{
-    Bucket, Buckets, ENTRIES, Looked, PLACES, Refusal, There, Which, copy_whole, find, find_in_two, insert, release,
+    Bucket, Buckets, ENTRIES, FREE, Looked, PLACES, Refusal, There, Which, copy_whole, find, find_in_two, insert,
+    release,
 };
 
 type Full = Table<Native, PLACES>;
@@ -262,6 +263,54 @@ impl<'a> Buckets for &'a Interrupted<'a> {
 
     fn keeps_order(&self) -> bool {
         (&self.table).keeps_order()
+    }
+}
+
+/// Puts keys from this one on into all places of a bucket that are free, as other CPUs whose home is another one.
+fn fill(table: &Full, index: u32, first: u32) {
+    let bucket = (&table).bucket(index).unwrap();
+    for (key, place) in (first..).zip(1..PLACES) {
+        if bucket.word(place) == FREE {
+            assert!(bucket.exchange(place, FREE, 1));
+            bucket.write(place, &key, &key);
+            bucket.publish(place, 1, random_hash(key).tag());
+        }
+    }
+}
+
+/// The keys in a table, each of which has its own value.
+fn keys_in(table: &Full) -> HashSet<u32> {
+    let taken =
+        table.cells.iter().enumerate().filter(|(at, cell)| at % PLACES as usize != 0 && cell.tag.load() != FREE);
+    let entries: Vec<_> = taken.map(|(_, cell)| cell.words()).collect();
+    let keys: HashSet<_> = entries.iter().map(|&[key, ..]| key).collect();
+    assert!(entries.iter().all(|&[key, one, other]| key == one && one == other) && keys.len() == entries.len());
+    keys
+}
+
+#[test]
+fn a_key_goes_where_there_is_room_though_others_fill_what_it_was_about_to_take() {
+    const KEY: u32 = 7;
+    let home = random_hash(KEY).home(2);
+    // One bucket is filled while the key is put in, or both, and then an entry makes room.
+    for (filled, looks) in
+        [&[home][..], &[1 - home], &[0, 1]].into_iter().flat_map(|filled| (0..120).map(move |at| (filled, at)))
+    {
+        let table = Full::new(2);
+        for key in (100..).filter(|&key| random_hash(key).home(2) == home).take(20) {
+            put(&table, key, key, There::Stays).unwrap();
+        }
+        let before = keys_in(&table);
+        let act = || filled.iter().for_each(|&index| fill(&table, index, 1_000 * (index + 1)));
+        let interrupted = Interrupted { table: &table, looks: Cell::new(looks), act: &act };
+        let made_room = Cell::new(0);
+        let put = insert(&&interrupted, &random_hash(KEY), &KEY, &KEY, There::Stays, |bucket, place| {
+            made_room.set(made_room.get() + 1);
+            bucket.bucket.retire(place)
+        });
+        assert_eq!((put, value_of(&table, KEY)), (Ok(()), Some(KEY)), "{filled:?} after {looks} looks");
+        let lost = before.difference(&keys_in(&table)).count();
+        assert!(lost <= made_room.get() && made_room.get() <= usize::from(filled.len() == 2), "{lost}");
     }
 }
 
