@@ -260,7 +260,7 @@ fn bound(stream: &TcpStream) {
 }
 
 fn set_timeout(socket: &impl AsRawFd, option: i32) {
-    let limit = libc::timeval { tv_sec: patience(LIMIT).as_secs() as libc::time_t, tv_usec: 0 };
+    let limit = libc::timeval { tv_sec: patience(LIMIT).as_secs() as _, tv_usec: 0 };
     set_option(socket.as_raw_fd(), option, &limit);
 }
 

@@ -4,14 +4,17 @@
 //! it is built along, which needs a compiler with the library's source and leave to use `-Z` (`RUSTC_BOOTSTRAP`).
 //! They are always optimized: the verifier would not accept them otherwise. `tcp-observer/build.rs` embeds the result.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{
     process,
     setup::Toolchain,
-    workspace::{BPF_TARGET, Workspace},
+    workspace::{self, BPF_TARGET, Workspace},
 };
 
 /// Makes sure of the toolchain, builds both and says where the agent is.
@@ -22,7 +25,12 @@ pub fn everything(workspace: &Workspace, release: bool) -> Result<PathBuf> {
 }
 
 pub fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
-    let arch = bpf_target_arch(std::env::consts::ARCH);
+    kernel_programs_for(std::env::consts::ARCH, &workspace.ebpf_target(), workspace, toolchain).map(drop)
+}
+
+/// Builds the kernel programs for such machines in this target directory; where they are.
+pub fn kernel_programs_for(arch: &str, target: &Path, workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
+    let arch = bpf_target_arch(arch);
     // The third version of the instructions (Linux 5.1): 32-bit arithmetic, and exchanges of 32 bits (5.12).
     let arch = format!("--cfg=bpf_target_arch=\"{arch}\"");
     // Blocks stay in the order in which they are written. Placed anew, a loop's end may come to lie in front of its
@@ -33,7 +41,7 @@ pub fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<(
     command
         .args(["build", "--release", "--package", "tcp-observer-ebpf"])
         .args(["-Z", "build-std=core", "--target", BPF_TARGET, "--target-dir"])
-        .arg(workspace.ebpf_target())
+        .arg(target)
         .current_dir(workspace.root())
         .env("RUSTC", toolchain.rustc())
         .env("RUSTC_BOOTSTRAP", "1")
@@ -44,9 +52,9 @@ pub fn kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<(
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER");
     process::run(&mut command).context("cannot build the kernel programs")?;
-    let object = workspace.ebpf_object();
+    let object = workspace::ebpf_object(target);
     ensure!(object.is_file(), "the build of the kernel programs left no `{}`", object.display());
-    Ok(())
+    Ok(object)
 }
 
 pub fn agent(workspace: &Workspace, release: bool) -> Result<PathBuf> {

@@ -22,7 +22,13 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{prove::Proof, setup::Toolchain, test::Step, vm::Kernel, workspace::Workspace};
+use crate::{
+    prove::Proof,
+    setup::Toolchain,
+    test::Step,
+    vm::{Kernel, Machine},
+    workspace::Workspace,
+};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs and tests tcp-observer")]
@@ -57,6 +63,9 @@ enum Task {
     Bench(bench::Options),
     /// The kernel tests on Debian's older kernels, booted in emulation: all of them, or those named
     Vm {
+        /// This machine's kernels, or those of another one
+        #[arg(long)]
+        machine: Option<Machine>,
         /// Only this kernel (repeatable)
         #[arg(long, value_name = "VERSION")]
         kernel: Vec<Kernel>,
@@ -106,7 +115,9 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Run { arguments } => match run::run(&workspace, &arguments)? {},
         Task::Bench(options) => bench::run(&workspace, &options)?,
-        Task::Vm { kernel, test, arguments } => return Ok(vm::run(&workspace, &kernel, &test, &arguments)),
+        Task::Vm { machine, kernel, test, arguments } => {
+            return Ok(vm::run(&workspace, machine, &kernel, &test, &arguments));
+        }
         Task::Prove { only, amount } => return Ok(prove::run(&workspace, &only, amount)),
         Task::Soak { minutes } => return Ok(prove::run(&workspace, &[Proof::Soak], Some(60 * minutes))),
         Task::Test { only } => return Ok(test::run(&workspace, &only)),

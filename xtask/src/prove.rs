@@ -86,7 +86,7 @@ impl Proof {
     fn run(self, workspace: &Workspace, chosen: Option<u64>) -> Outcome {
         match self.form() {
             Form::Fuzz { seconds } => fuzz::run(workspace, chosen.unwrap_or(seconds)),
-            Form::Vm => vm::outcome(workspace, &[], |available| vm::Suite::of(&[], &[], available)),
+            Form::Vm => vm::outcome(workspace, None, &[], |available| vm::Suite::of(&[], &[], available)),
             Form::Test { package, test, amount } => {
                 let mut command = process::cargo();
                 command.args(["test", "--release", "--package", package, "--test", test]);

@@ -114,7 +114,7 @@ impl Step {
             Self::Build => build::everything(workspace, true).map(drop).into(),
             Self::Kernel => kernel_tests(workspace, &mut cargo(&["test", "--package", "integration-tests"])),
             Self::Bench => bench::outcome(workspace),
-            Self::Vm => vm::outcome(workspace, &[], |_| Ok(vm::Suite::short())),
+            Self::Vm => vm::outcome(workspace, None, &[], |_| Ok(vm::Suite::short())),
         }
     }
 

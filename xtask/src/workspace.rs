@@ -24,8 +24,8 @@ impl Workspace {
         &self.root
     }
 
-    /// Cargo's target directory for the host.
-    fn target(&self) -> PathBuf {
+    /// Cargo's target directory for all but the kernel programs.
+    pub fn target(&self) -> PathBuf {
         match env::var_os("CARGO_TARGET_DIR") {
             Some(directory) if !directory.is_empty() => self.root.join(directory),
             _ => self.root.join("target"),
@@ -40,7 +40,7 @@ impl Workspace {
 
     /// The kernel programs; `tcp-observer/build.rs` looks for them here.
     pub fn ebpf_object(&self) -> PathBuf {
-        self.ebpf_target().join(BPF_TARGET).join("release/tcp-observer-ebpf")
+        ebpf_object(&self.ebpf_target())
     }
 
     /// Kernels and disks of virtual machines.
@@ -51,4 +51,9 @@ impl Workspace {
     pub fn agent(&self, release: bool) -> PathBuf {
         self.target().join(if release { "release" } else { "debug" }).join("tcp-observer")
     }
+}
+
+/// The kernel programs in a target directory.
+pub fn ebpf_object(target: &Path) -> PathBuf {
+    target.join(BPF_TARGET).join("release/tcp-observer-ebpf")
 }

@@ -36,10 +36,15 @@ const NEEDED: &[Needed] = &[
 
 /// What booting other kernels takes besides.
 const NEEDED_BY_GUESTS: &[Needed] = &[
-    needed("qemu-system-x86_64", "qemu-system-x86", "booting other kernels"),
     needed("busybox", "busybox-static", "the first steps of a guest"),
     needed("modprobe", "kmod", "a kernel's modules"),
     needed("mke2fs", "e2fsprogs", "a guest's disk"),
+];
+
+/// What emulates the machines that guests are.
+const EMULATORS: &[Needed] = &[
+    needed("qemu-system-x86_64", "qemu-system-x86", "booting other kernels"),
+    needed("qemu-system-aarch64", "qemu-system-arm", "booting other machines' kernels"),
 ];
 
 /// Keeps the packages' services from being started, as in any build environment, and tidies up after itself.
@@ -64,10 +69,13 @@ pub fn ensure_test_commands() -> Result<()> {
     ensure_commands(NEEDED, "the kernel tests")
 }
 
-/// What guests take, and what the tests call in them.
-pub fn ensure_vm_commands() -> Result<()> {
+/// What guests take that this emulates, and what the tests call in them.
+pub fn ensure_vm_commands(emulator: &str) -> Result<()> {
     ensure_test_commands()?;
-    ensure_commands(NEEDED_BY_GUESTS, "other kernels")
+    ensure_commands(NEEDED_BY_GUESTS, "other kernels")?;
+    let mut emulators = EMULATORS.chunks(1);
+    let emulator = emulators.find(|one| one.iter().any(|needed| needed.command == emulator));
+    ensure_commands(emulator.context("nothing is known to emulate that machine")?, "other kernels")
 }
 
 /// The commands that the kernel tests call.

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::kernel::Unpacked;
+use super::{kernel::Unpacked, machine::Machine};
 
 /// How long a guest may say nothing: some tests take minutes there, and each has a limit of its own.
 const SILENCE: Duration = Duration::from_secs(1800);
@@ -24,7 +24,7 @@ const DISTRESS: [&str; 5] =
 
 /// A panic ends the guest. What measures time in the guest against that outside is off: on a busy machine an emulated
 /// CPU stands still for a while now and then, which is no fault of the kernel's. It has no flaws of speculation either.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic random.trust_cpu=on mitigations=off \
+const COMMAND_LINE: &str = "loglevel=5 panic=-1 oops=panic random.trust_cpu=on mitigations=off \
      no_timer_check nosoftlockup rcupdate.rcu_cpu_stall_suppress=1";
 
 /// What a guest that has come to its end says last.
@@ -35,13 +35,15 @@ const END: &str = "vm: all is done";
 /// # Errors
 /// When it does not come to its end: because of its kernel, or of time.
 pub fn boot(
+    machine: Machine,
     kernel: &Unpacked,
     initramfs: &Path,
     disk: &Path,
     limit: Duration,
     mut on_line: impl FnMut(&str),
 ) -> Result<()> {
-    let mut guest = Guest(command(kernel, initramfs, disk).spawn().context("cannot start qemu-system-x86_64")?);
+    let mut command = command(machine, kernel, initramfs, disk);
+    let mut guest = Guest(command.spawn().with_context(|| format!("cannot start {}", machine.emulator()))?);
     let lines = lines_of(&mut guest.0);
     let started = Instant::now();
     let (mut is_complete, mut distress) = (false, None);
@@ -83,12 +85,13 @@ impl Drop for Guest {
     }
 }
 
-fn command(kernel: &Unpacked, initramfs: &Path, disk: &Path) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
+fn command(machine: Machine, kernel: &Unpacked, initramfs: &Path, disk: &Path) -> Command {
+    let mut command = Command::new(machine.emulator());
     command
+        .args(machine.board())
         .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1536"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"])
-        .args(["-append", COMMAND_LINE])
+        .args(["-append", &format!("console={} {COMMAND_LINE}", machine.console())])
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # What a guest does: run each line of the suite (a test binary and its arguments), say what became of it, and end.
-export PATH=/usr/bin:/usr/local/bin HOME=/root TMPDIR=/tmp
+export PATH=/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin HOME=/root TMPDIR=/tmp
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs tmp /tmp

@@ -38,7 +38,10 @@ pub struct Contents<'a> {
     pub agent: &'a Path,
     pub object: &'a Path,
     pub kernels: &'a [Unpacked],
+    /// This machine's commands that the tests call.
     pub commands: Vec<&'static str>,
+    /// The files of a guest that cannot have this machine's.
+    pub files: Option<&'a Path>,
 }
 
 /// Makes the disk image; `directory` holds it, and what it is made from.
@@ -47,6 +50,33 @@ pub fn disk(directory: &Path, contents: &Contents<'_>) -> Result<PathBuf> {
     for name in EMPTY.iter().chain(&["usr/bin", "usr/local/bin", "tests", "etc"]) {
         create(&root.join(name))?;
     }
+    match contents.files {
+        Some(files) => place_all(files, &root)?,
+        None => place_commands(contents, &root)?,
+    }
+    let tests = contents.tests.iter().map(|(name, path)| (name.as_str(), path.as_path()));
+    for (name, path) in tests.chain([("tcp-observer", contents.agent)]) {
+        place_stripped(path, &root.join("tests").join(name))?;
+    }
+    place(contents.object, &root.join("tests/tcp-observer-ebpf"))?;
+    for kernel in contents.kernels {
+        place_all(&kernel.modules(), &root.join("lib/modules").join(&kernel.release))?;
+    }
+    for name in CONFIGURATION {
+        let file = Path::new("/etc").join(name);
+        if file.is_file() {
+            place(&file, &root.join("etc").join(name))?;
+        }
+    }
+    write(&root.join("tests/suite"), &contents.suite.lines())?;
+    write(&root.join("init"), include_str!("guest.sh"))?;
+    let image = directory.join("disk.ext4");
+    make_ext4(&root, &image)?;
+    Ok(image)
+}
+
+/// Puts this machine's commands there, and the libraries of all programs.
+fn place_commands(contents: &Contents<'_>, root: &Path) -> Result<()> {
     // One directory of commands under all its names.
     for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/bin"), ("usr/sbin", "bin")] {
         symlink(target, root.join(link)).with_context(|| format!("cannot link `{link}`"))?;
@@ -65,38 +95,23 @@ pub fn disk(directory: &Path, contents: &Contents<'_>) -> Result<PathBuf> {
         place(from, to)?;
         libraries.extend(libraries_of(from)?);
     }
-    let tests = contents.tests.iter().map(|(name, path)| (name.as_str(), path.as_path()));
-    for (name, path) in tests.chain([("tcp-observer", contents.agent)]) {
-        place_stripped(path, &root.join("tests").join(name))?;
+    for path in contents.tests.iter().map(|(_, path)| path.as_path()).chain([contents.agent]) {
         libraries.extend(libraries_of(path)?);
     }
     for library in &libraries {
         place(library, &root.join(within_root(library)?))?;
     }
-    place(contents.object, &root.join("tests/tcp-observer-ebpf"))?;
-    for kernel in contents.kernels {
-        place_all(&kernel.modules(), &root.join("usr/lib/modules").join(&kernel.release))?;
-    }
-    for name in CONFIGURATION {
-        let file = Path::new("/etc").join(name);
-        if file.is_file() {
-            place(&file, &root.join("etc").join(name))?;
-        }
-    }
-    write(&root.join("tests/suite"), &contents.suite.lines())?;
-    write(&root.join("init"), include_str!("guest.sh"))?;
-    let image = directory.join("disk.ext4");
-    make_ext4(&root, &image)?;
-    Ok(image)
+    Ok(())
 }
 
-/// Makes the initramfs of a kernel.
-pub fn initramfs(directory: &Path, kernel: &Unpacked) -> Result<PathBuf> {
+/// Makes the initramfs of a kernel; `files` as for the disk.
+pub fn initramfs(directory: &Path, kernel: &Unpacked, files: Option<&Path>) -> Result<PathBuf> {
     let root = directory.join(format!("initramfs-{}", kernel.release));
     for name in ["bin", "dev", "proc", "disk", "modules"] {
         create(&root.join(name))?;
     }
-    let busybox = process::find("busybox").context("there is no `busybox`")?;
+    let own = files.map(|files| files.join("bin/busybox"));
+    let busybox = own.or_else(|| process::find("busybox")).context("there is no `busybox`")?;
     place(&busybox, &root.join("bin/busybox"))?;
     for library in libraries_of(&busybox)? {
         place(&library, &root.join(library.strip_prefix("/").unwrap_or(&library)))?;
@@ -189,9 +204,12 @@ fn place_all(from: &Path, to: &Path) -> Result<()> {
         let entry = entry?;
         let target = to.join(entry.file_name());
         match entry.file_type()? {
-            kind if kind.is_dir() => place_all(&entry.path(), &target)?,
-            // To the sources, which are not there.
-            kind if kind.is_symlink() => {}
+            kind if kind.is_dir() => {
+                create(&target)?;
+                place_all(&entry.path(), &target)?;
+            }
+            kind if kind.is_symlink() => symlink(fs::read_link(entry.path())?, &target)
+                .with_context(|| format!("cannot link `{}`", target.display()))?,
             _ => place(&entry.path(), &target)?,
         }
     }

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
+use super::{apt::Apt, machine::Machine};
 use crate::{process, setup};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -43,29 +44,30 @@ impl Kernel {
 
     /// The packages that may depend on the newest kernel of this version: which of them does is a matter of the
     /// Debian release that apt looks at.
-    fn metapackages(self) -> &'static [&'static str] {
-        match self {
-            Self::V6_1 => &["linux-image-cloud-amd64"],
-            Self::V6_12 => &["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64"],
-        }
+    fn metapackages(self, machine: Machine) -> Vec<String> {
+        let names = match self {
+            Self::V6_1 => &["linux-image-cloud"][..],
+            Self::V6_12 => &["linux-image-6.12-cloud", "linux-image-cloud"],
+        };
+        names.iter().map(|name| format!("{name}-{}", machine.debian())).collect()
     }
 
-    /// Finds this kernel under `directory`, or gets it.
-    pub fn ensure(self, directory: &Path) -> Result<Unpacked> {
+    /// Finds this kernel for a machine under `directory`, or gets it.
+    pub fn ensure(self, machine: Machine, apt: &Apt, directory: &Path) -> Result<Unpacked> {
         let directory = directory.join(self.version());
         match Unpacked::find(&directory) {
             Some(unpacked) => Ok(unpacked),
-            None => self.fetch(&directory).with_context(|| self.remedy(&directory)),
+            None => self.fetch(machine, apt, &directory).with_context(|| self.remedy(machine, &directory)),
         }
     }
 
-    fn fetch(self, directory: &Path) -> Result<Unpacked> {
+    fn fetch(self, machine: Machine, apt: &Apt, directory: &Path) -> Result<Unpacked> {
         fs::create_dir_all(directory).with_context(|| format!("cannot create `{}`", directory.display()))?;
         if self.package_file(directory).is_none() {
             ensure!(setup::are_debian(), "there is no `apt-get` here");
-            let package = self.newest_package()?;
+            let package = self.newest_package(machine, apt)?;
             eprintln!("vm: downloading {package}");
-            let mut download = Command::new("apt-get");
+            let mut download = apt.command("apt-get");
             process::run_quietly(download.args(["download", "-q", &package]).current_dir(directory))?;
         }
         let package = self.package_file(directory).context("the download left no package")?;
@@ -98,29 +100,29 @@ impl Kernel {
         rest.is_some_and(|rest| rest.starts_with('.'))
     }
 
-    fn newest_package(self) -> Result<String> {
-        let known = || self.metapackages().iter().find_map(|name| self.dependency(name));
+    fn newest_package(self, machine: Machine, apt: &Apt) -> Result<String> {
+        let metapackages = self.metapackages(machine);
+        let known = || metapackages.iter().find_map(|name| self.dependency(apt, name));
         if let Some(package) = known() {
             return Ok(package);
         }
         // No lists yet, or old ones.
-        let mut update = process::as_root("updating the package lists", "apt-get")?;
-        process::run_quietly(update.args(["update", "-q"]))?;
-        let names = self.metapackages().join("`, `");
+        apt.update()?;
+        let names = metapackages.join("`, `");
         known().with_context(|| format!("apt knows no kernel {} by `{names}`", self.version()))
     }
 
-    fn dependency(self, metapackage: &str) -> Option<String> {
-        let text = process::output_of(Command::new("apt-cache").args(["depends", metapackage]))?;
+    fn dependency(self, apt: &Apt, metapackage: &str) -> Option<String> {
+        let text = process::output_of(apt.command("apt-cache").args(["depends", metapackage]))?;
         let mut packages = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
         packages.find(|package| self.is_named(package)).map(str::to_owned)
     }
 
-    fn remedy(self, directory: &Path) -> String {
-        let version = self.version();
+    fn remedy(self, machine: Machine, directory: &Path) -> String {
+        let (version, architecture) = (self.version(), machine.debian());
         format!(
             "there is no kernel {version} to boot; add a Debian release that has it to apt's sources (bookworm has \
-             6.1 and 6.12), or put a package linux-image-{version}.*-cloud-amd64 into `{}`",
+             6.1 and 6.12), or put a package linux-image-{version}.*-cloud-{architecture} into `{}`",
             directory.display()
         )
     }

@@ -4,9 +4,11 @@
 //! binaries. What the guest says on its console is passed on and counted as any test run is; a kernel that panics,
 //! a test binary without a summary and a guest that hangs are failures.
 
+mod apt;
 mod guest;
 mod image;
 mod kernel;
+mod machine;
 
 use std::{
     fs,
@@ -20,9 +22,11 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-pub use self::kernel::Kernel;
+use self::apt::Apt;
+pub use self::{kernel::Kernel, machine::Machine};
 use crate::{
-    build, process, setup,
+    build, process,
+    setup::{self, Toolchain},
     tally::{Counting, Tally},
     test::Outcome,
     workspace::Workspace,
@@ -89,10 +93,16 @@ impl Suite {
     }
 }
 
-/// Runs these tests on these kernels (all where none is named), and counts.
-pub fn run(workspace: &Workspace, kernels: &[Kernel], tests: &[String], arguments: &[String]) -> ExitCode {
-    let Outcome { tally, error } =
-        outcome(workspace, kernels, |available| Suite::of(tests, arguments, available)).settled(true);
+/// Runs these tests on these kernels (all where none is named) of a machine (ours where none is), and counts.
+pub fn run(
+    workspace: &Workspace,
+    machine: Option<Machine>,
+    kernels: &[Kernel],
+    tests: &[String],
+    arguments: &[String],
+) -> ExitCode {
+    let suite = |available: &[_]| Suite::of(tests, arguments, available);
+    let Outcome { tally, error } = outcome(workspace, machine, kernels, suite).settled(true);
     if let Some(error) = error {
         println!("== vm: failed: {error:#}");
     }
@@ -103,47 +113,52 @@ pub fn run(workspace: &Workspace, kernels: &[Kernel], tests: &[String], argument
 /// Runs on these kernels the tests that `suite` chooses from those that there are.
 pub fn outcome(
     workspace: &Workspace,
+    machine: Option<Machine>,
     kernels: &[Kernel],
     suite: impl FnOnce(&[(String, PathBuf)]) -> Result<Suite>,
 ) -> Outcome {
     let kernels = if kernels.is_empty() { Kernel::value_variants() } else { kernels };
     let mut tally = Tally::default();
-    let error = boot_all(workspace, kernels, suite, &mut tally).err();
+    let error = boot_all(workspace, machine, kernels, suite, &mut tally).err();
     Outcome { tally, error }
 }
 
 fn boot_all(
     workspace: &Workspace,
+    machine: Option<Machine>,
     kernels: &[Kernel],
     suite: impl FnOnce(&[(String, PathBuf)]) -> Result<Suite>,
     tally: &mut Tally,
 ) -> Result<()> {
-    if std::env::consts::ARCH != "x86_64" {
-        bail!("the kernels to be booted are for x86-64, and this machine is {}", std::env::consts::ARCH);
-    }
-    setup::ensure_vm_commands()?;
-    let agent = build::everything(workspace, true)?;
-    let tests = test_binaries(workspace)?;
-    let suite = suite(&tests)?;
-    let directory = workspace.vm();
+    let ours = Machine::ours()?;
+    let machine = machine.unwrap_or(ours);
+    setup::ensure_vm_commands(machine.emulator())?;
+    let directory = if machine == ours { workspace.vm() } else { workspace.vm().join(machine.name()) };
     fs::create_dir_all(&directory).with_context(|| format!("cannot create `{}`", directory.display()))?;
-    let unpacked = kernels.iter().map(|kernel| kernel.ensure(&directory)).collect::<Result<Vec<_>>>()?;
+    let (agent, object) = programs(workspace, machine, &directory)?;
+    let tests = test_binaries(workspace, machine)?;
+    let suite = suite(&tests)?;
+    let apt = Apt::new(machine, &directory)?;
+    let unpacked = kernels.iter().map(|kernel| kernel.ensure(machine, &apt, &directory)).collect::<Result<Vec<_>>>()?;
+    let files = apt.root()?;
     let contents = image::Contents {
         tests: &tests.into_iter().filter(|(name, _)| suite.runs.iter().any(|run| run.0 == *name)).collect::<Vec<_>>(),
         suite: &suite,
         agent: &agent,
-        object: &workspace.ebpf_object(),
+        object: &object,
         kernels: &unpacked,
         commands: setup::test_commands(),
+        files: files.as_deref(),
     };
     let scratch = Scratch::new(&directory)?;
     let disk = image::disk(&scratch.0, &contents)?;
-    let initramfses = unpacked.iter().map(|kernel| image::initramfs(&scratch.0, kernel)).collect::<Result<Vec<_>>>()?;
+    let initramfs = |kernel| image::initramfs(&scratch.0, kernel, files.as_deref());
+    let initramfses = unpacked.iter().map(initramfs).collect::<Result<Vec<_>>>()?;
     // At the same time: tests wait much, and most of a guest's tests keep one CPU busy.
     let results: Vec<_> = thread::scope(|scope| {
         let guests = kernels.iter().zip(unpacked.iter().zip(&initramfses)).map(|(kernel, (unpacked, initramfs))| {
             let (disk, suite) = (&disk, &suite);
-            scope.spawn(move || run_suite(*kernel, unpacked, initramfs, disk, suite))
+            scope.spawn(move || run_suite((machine, *kernel), unpacked, initramfs, disk, suite))
         });
         let guests: Vec<_> = guests.collect();
         guests.into_iter().map(|guest| guest.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
@@ -182,7 +197,7 @@ impl Drop for Scratch {
 
 /// Boots one kernel and counts; each line of the guest's is passed on with the kernel's version before it.
 fn run_suite(
-    kernel: Kernel,
+    (machine, kernel): (Machine, Kernel),
     unpacked: &kernel::Unpacked,
     initramfs: &Path,
     disk: &Path,
@@ -191,7 +206,7 @@ fn run_suite(
     let mut counting = Counting::default();
     let mut unwell = Vec::new();
     let started = Instant::now();
-    let result = guest::boot(unpacked, initramfs, disk, suite.limit, |line| {
+    let result = guest::boot(machine, unpacked, initramfs, disk, suite.limit, |line| {
         println!("{} | {line}", kernel.version());
         counting.line(line);
         if suite.is_chosen && Tally::parse(line).is_some_and(|tally| tally == Tally::default()) {
@@ -216,11 +231,28 @@ fn ended(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("vm: ")?.split_once(" ended with ")
 }
 
+/// Builds agent and kernel programs for a machine: where they are.
+fn programs(workspace: &Workspace, machine: Machine, directory: &Path) -> Result<(PathBuf, PathBuf)> {
+    let Some(target) = machine.target() else {
+        return Ok((build::everything(workspace, true)?, workspace.ebpf_object()));
+    };
+    machine.ensure_target()?;
+    let toolchain = Toolchain::ensure(workspace)?;
+    let object = build::kernel_programs_for(machine.name(), &directory.join("ebpf"), workspace, &toolchain)?;
+    let mut command = process::cargo();
+    command.args(["build", "--release", "--package", "tcp-observer", "--bin", "tcp-observer"]);
+    // What it carries, as `tcp-observer/build.rs` is told.
+    machine.aim(command.current_dir(workspace.root()).env("TCP_OBSERVER_EBPF_OBJECT", &object));
+    process::run(&mut command)?;
+    Ok((workspace.target().join(target).join("release/tcp-observer"), object))
+}
+
 /// Builds the kernel tests: their names, and where they are.
-fn test_binaries(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
+fn test_binaries(workspace: &Workspace, machine: Machine) -> Result<Vec<(String, PathBuf)>> {
     let mut command = process::cargo();
     command.args(["test", "--package", "integration-tests", "--tests", "--no-run", "--message-format"]);
     command.arg("json-render-diagnostics").current_dir(workspace.root()).stderr(Stdio::inherit());
+    machine.aim(&mut command);
     let text = output_of(&mut command)?;
     let mut binaries: Vec<_> = text.lines().filter_map(test_binary).collect();
     binaries.sort();
