@@ -194,7 +194,9 @@ fn place(from: &Path, to: &Path) -> Result<()> {
 
 /// Puts a program there without its debug information, which is most of it.
 fn place_stripped(from: &Path, to: &Path) -> Result<()> {
-    let stripped = Command::new("strip").args(["--strip-debug", "-o"]).args([to, from]).status();
+    // Another machine's program it may not know.
+    let mut strip = Command::new("strip");
+    let stripped = strip.args(["--strip-debug", "-o"]).args([to, from]).stderr(Stdio::null()).status();
     if stripped.is_ok_and(|status| status.success()) { Ok(()) } else { place(from, to) }
 }
 
