@@ -123,14 +123,13 @@ pub fn connect_again(from: &Namespace, own: SocketAddr, to: SocketAddr) -> io::R
 }
 
 /// A connected socket in the calling thread's namespace that has no peer and sends nothing, as one whose connection is about
-/// to be restored there (`TCP_REPAIR`, <https://lwn.net/Articles/495304/>). Any number of them may have one port.
+/// to be restored there (`TCP_REPAIR`, <https://lwn.net/Articles/495304/>).
 pub fn without_peer(own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let stream = socket_here(to.is_ipv4());
     set_tcp_option(&stream, libc::TCP_REPAIR, 1);
-    match call_with(&stream, own, libc::bind) {
-        0 => connect_to(&stream, to)?,
-        _ => return Err(io::Error::last_os_error()),
-    }
+    // Not `bind`, whose `SO_REUSEADDR` would take back what this option gives: any number of them on one port.
+    done(call_with(&stream, own, libc::bind))?;
+    connect_to(&stream, to)?;
     Ok(stream)
 }
 
@@ -168,18 +167,12 @@ pub fn socket_here(is_ipv4: bool) -> TcpStream {
 /// Binds a socket, with `SO_REUSEADDR`, so that nothing but a living socket is in the way.
 pub fn bind(stream: &TcpStream, own: SocketAddr) -> io::Result<()> {
     set_option(stream.as_raw_fd(), libc::SO_REUSEADDR, &1_i32);
-    match call_with(stream, own, libc::bind) {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    done(call_with(stream, own, libc::bind))
 }
 
 /// Connects a socket; one that does not wait has then begun to (`EINPROGRESS`).
 pub fn connect_to(stream: &TcpStream, to: SocketAddr) -> io::Result<()> {
-    match call_with(stream, to, libc::connect) {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    done(call_with(stream, to, libc::connect))
 }
 
 /// Takes a socket's connection from it (`connect` to nothing), by a RST where there is one.
@@ -189,6 +182,11 @@ pub fn disconnect(stream: &TcpStream) -> io::Result<()> {
         let nothing: libc::sockaddr = mem::zeroed();
         libc::connect(stream.as_raw_fd(), &nothing, mem::size_of_val(&nothing) as u32)
     };
+    done(result)
+}
+
+/// What a system call that gives back zero or an error has come to.
+fn done(result: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

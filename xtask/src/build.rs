@@ -46,7 +46,7 @@ pub fn kernel_programs_for(arch: &str, target: &Path, workspace: &Workspace, too
         .env("RUSTC", toolchain.rustc())
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
-        .env(linker_variable(BPF_TARGET), toolchain.linker())
+        .env(target_variable(BPF_TARGET, "LINKER"), toolchain.linker())
         // The linker loads the first LLVM it finds here: this directory holds one.
         .env("LD_LIBRARY_PATH", toolchain.llvm_directory())
         .env_remove("RUSTC_WRAPPER")
@@ -74,8 +74,9 @@ fn bpf_target_arch(arch: &str) -> &str {
     if arch.starts_with("riscv64") { "riscv64" } else { arch }
 }
 
-fn linker_variable(target: &str) -> String {
-    format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"))
+/// What cargo calls a variable of its own for one target: its `LINKER`, or its `RUSTFLAGS`.
+pub fn target_variable(target: &str, what: &str) -> String {
+    format!("CARGO_TARGET_{}_{what}", target.to_uppercase().replace('-', "_"))
 }
 
 #[cfg(test)]
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_linker_is_named_after_the_target() {
-        assert_eq!(linker_variable("bpfel-unknown-none"), "CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER");
+        assert_eq!(target_variable("bpfel-unknown-none", "LINKER"), "CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER");
     }
 
     #[test]

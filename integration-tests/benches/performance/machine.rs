@@ -39,6 +39,14 @@ impl Machine {
     }
 }
 
+/// Memory that the kernel thinks it can give, in bytes.
+pub fn available_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").expect("the kernel tells of its memory");
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.expect("available memory is told") << 10
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kernel, processor, cpus, load } = self;

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::process;
+use crate::{build::target_variable, process};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Machine {
@@ -75,9 +75,8 @@ impl Machine {
     /// Has cargo build for it; rustc brings the linker.
     pub fn aim(self, command: &mut Command) {
         let Some(target) = self.target() else { return };
-        let variable = |what: &str| format!("CARGO_TARGET_{}_{what}", target.to_uppercase().replace('-', "_"));
-        command.args(["--target", target]).env(variable("LINKER"), "rust-lld");
-        command.env(variable("RUSTFLAGS"), "-Clink-self-contained=yes");
+        command.args(["--target", target]).env(target_variable(target, "LINKER"), "rust-lld");
+        command.env(target_variable(target, "RUSTFLAGS"), "-Clink-self-contained=yes");
     }
 
     /// Makes sure that rustc can build for it.

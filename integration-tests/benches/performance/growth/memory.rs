@@ -1,6 +1,4 @@
-//! Memory: what there is, what the tables will take, and what they take.
-
-use std::fs;
+//! Memory: what the tables will take, and what they take.
 
 use aya::maps::{MapInfo, loaded_maps};
 use integration_tests::{process::map_bytes, synthetic::Subject};
@@ -19,14 +17,6 @@ const SPARE: u64 = 2 << 30;
 
 pub fn needed(size: &Size) -> u64 {
     u64::from(size.max_flows + size.max_half_open) * BYTES_OF_A_FLOW + SPARE
-}
-
-/// What the kernel thinks that it can give.
-pub fn available() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").expect("the kernel tells of its memory");
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.expect("available memory is told") << 10
 }
 
 /// What the kernel says that the table of IPv4 flows takes, its entries and tags, for each flow that it was asked to hold and for each place.

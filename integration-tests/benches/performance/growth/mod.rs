@@ -12,6 +12,7 @@ use integration_tests::{
 
 use crate::{
     figure::Figure,
+    machine,
     packet::{self, Case, Side, Size},
     progress, userspace,
 };
@@ -30,7 +31,7 @@ const SIZES: [Size; 5] = [
 pub fn measure() -> Vec<Figure> {
     let mut figures = Vec::new();
     for size in &SIZES {
-        if memory::needed(size) > memory::available() {
+        if memory::needed(size) > machine::available_bytes() {
             eprintln!("growth: {} flows left out, for want of memory", size.flows);
             continue;
         }

@@ -20,7 +20,7 @@ use super::PART;
 use crate::{
     effort,
     figure::{Figure, Unit},
-    progress,
+    machine, progress,
 };
 
 /// One port of the server's for all of them, and so many of each client's.
@@ -30,8 +30,8 @@ const FIRST_PORT_OF_A_CLIENT: usize = 10_000;
 /// Descriptors for everything else.
 const SPARE: usize = 500;
 /// What a socket takes of the kernel's memory, with its file, and how much memory is to be left.
-const SOCKET_BYTES: usize = 6_000;
-const LEFT_BYTES: usize = 4 << 30;
+const SOCKET_BYTES: u64 = 6_000;
+const LEFT_BYTES: u64 = 4 << 30;
 
 pub fn measure(counts: &[u32], rounds: usize) -> Vec<Figure> {
     let pair = Pair::new();
@@ -175,11 +175,7 @@ fn each(namespace: &Namespace, [program, argument]: [&str; 2], count: usize, rou
 
 /// How many sockets there is memory for.
 fn most_sockets() -> usize {
-    let meminfo = fs::read_to_string("/proc/meminfo").expect("memory is told");
-    let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kibibytes = available.and_then(|text| text.split_whitespace().next()?.parse::<usize>().ok());
-    let bytes = kibibytes.expect("available memory is told") * 1024;
-    bytes.saturating_sub(LEFT_BYTES) / SOCKET_BYTES
+    (machine::available_bytes().saturating_sub(LEFT_BYTES) / SOCKET_BYTES) as usize
 }
 
 /// For how many a process may have descriptors.
