@@ -368,7 +368,7 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(
     let half = flow.half(side);
     let is_expected = half.tap.get() == tap.0
         && half.next_seq.get() == segment.seq
-        && half.is_undisturbed()
+        && !half.window_is_zero()
         && segment.window != 0
         && flags.are_plain();
     let word = flow.word.load();
@@ -381,7 +381,7 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(
     }
     if !half.has(letter) {
         // Into a closed window it may be a probe.
-        if !flow.half(side.opposite()).is_undisturbed() {
+        if flow.half(side.opposite()).window_is_zero() {
             return Steady::Known(flow);
         }
         tell_first(host, &flow.story, half, segment, word.role_of(side), letter);
@@ -445,7 +445,7 @@ fn update<A: Address, E: Host + Family<A>>(
     let next_seq = half.next_seq.get();
     let judged = Judged { word, from, note, next_seq };
     let after = match verdict.decision() {
-        Decision::Accept(after) => after.with_of(Mark::Seen, from),
+        Decision::Accept(after) => said(after, from, note),
         Decision::Stale => {
             // Nobody takes it for the connection's, but it was there to be seen: at one hook.
             if is_elsewhere && half.tap.get() != 0 {
@@ -484,6 +484,13 @@ fn update<A: Address, E: Host + Family<A>>(
     let responder_port = key.port(after.side_of(Role::Responder));
     host.carry_out(flow, segment, &Transition { before: word, after, now_ns, next_seq, responder_port, from, note });
     if settles { settle(host, key, flow) } else { Done::Updated }
+}
+
+/// The word of a flow once one of its ends has said something: whatever it was, it answers the peer's probes.
+#[inline(always)]
+const fn said(word: Word, from: Role, note: Note) -> Word {
+    let word = word.with_of(Mark::Seen, from).without_of(Mark::Probing, from.opposite());
+    if matches!(note, Note::Keepalive) { word.with_of(Mark::Probing, from) } else { word }
 }
 
 /// Writes down what a transition, which the flow's word says already, leaves behind: story, half, times and counters.

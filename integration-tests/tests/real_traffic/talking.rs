@@ -43,8 +43,7 @@ fn keepalives_are_counted_and_so_is_their_lack_of_an_answer() {
         keep_alive(&connection);
         let probes = |observed: &Observed| observed.half(Role::Originator).keepalives.get();
         let answered = wait_for(&agent, "two keepalives", |observed| probes(observed) >= 2);
-        let unanswered =
-            |observed: &Observed| observed.half(Role::Originator).unanswered_keepalives(observed.half(Role::Responder));
+        let unanswered = |observed: &Observed| observed.flow.unanswered_keepalives(observed.word(), Role::Originator);
         assert!(answered.has(Note::Keepalive), "{answered}");
         assert_eq!(answered.word().phase(), Phase::Established);
         wait_for(&agent, "the answer to the last", |observed| unanswered(observed) == 0);

@@ -91,6 +91,7 @@ fn told(word: Word) -> impl std::fmt::Debug {
         (Mark::Seen, "seen"),
         (Mark::Confirmed, "confirmed"),
         (Mark::IsnSeen, "isn"),
+        (Mark::Probing, "probing"),
     ];
     let has: Vec<_> = marks.into_iter().filter(|&(mark, _)| word.has(mark)).map(|(_, name)| name).collect();
     let of = |role| -> Vec<_> {

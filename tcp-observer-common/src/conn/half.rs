@@ -25,8 +25,6 @@ const MAX_BEAT_BYTES: u32 = 1024;
 
 /// Among [`Half::seen`]: the last window advertised was zero.
 const WINDOW_IS_ZERO: u8 = 0x80;
-/// And: keepalive probes are out that the peer has not been seen to answer.
-const PROBING: u8 = 0x40;
 
 /// Among [`Half::options`]: the SYN asked for ECN
 /// (<https://www.rfc-editor.org/rfc/rfc3168#section-6.1.1>), and for accurate ECN
@@ -86,7 +84,8 @@ pub struct Half {
     pub beat_period: Cell<u16>,
     /// How many beats in a row came in that time; from [`BEATS`] on it is a heartbeat.
     pub beats: Cell<u8>,
-    /// Keepalive probes since the peer last said anything.
+    /// Keepalive probes in a row that the peer had not answered when the next one was sent, and the last: how many are
+    /// unanswered as long as the flow's word says that any are ([`Mark::Probing`]).
     pub unanswered: Cell<u8>,
     /// How often its SYN (originator) or SYN-ACK (responder) was repeated.
     pub syn_retransmits: Cell<u8>,
@@ -112,7 +111,7 @@ pub struct Half {
     pub max_window: Cell<u16>,
     /// The [letters](super::Letter) of the history that this direction has, by their bits.
     pub letters: Cell<u8>,
-    /// Wireshark's completeness of this direction, [`completeness`]; above it [`WINDOW_IS_ZERO`] and [`PROBING`].
+    /// Wireshark's completeness of this direction, [`completeness`]; above it [`WINDOW_IS_ZERO`].
     pub seen: Cell<u8>,
 }
 
@@ -228,8 +227,6 @@ impl Half {
     ) {
         let before = before.forgotten();
         let silent_ns = forget(self.silent_ns(now_ns));
-        // Anything since this end's last segment? Within a tick nobody can tell, and most answers come that fast.
-        let was_answered = peer.last_seen_ns.get() >= self.last_seen_ns.get();
         self.count(segment, now_ns);
         let kind = segment.kind();
         let is_first = !before.has_of(Mark::Seen, role);
@@ -284,9 +281,6 @@ impl Half {
             self.last_ts.set(segment.options.ts_value);
         }
         self.note_window(segment);
-        if was_answered {
-            self.unanswered.set(0);
-        }
         if kind == SegmentKind::Data && silent_ns >= LULL_NS && !is_first {
             self.note_beat(segment, silent_ns);
         }
@@ -298,14 +292,15 @@ impl Half {
             Note::FinRepeated | Note::LastAckLost => bump(&self.fin_retransmits),
             Note::Keepalive => {
                 self.keepalives.set(self.keepalives.get().saturating_add(1));
-                bump(&self.unanswered);
+                if before.has_of(Mark::Probing, role) {
+                    bump(&self.unanswered);
+                } else {
+                    self.unanswered.set(1);
+                }
             }
             Note::WindowProbe => self.window_probes.set(self.window_probes.get().saturating_add(1)),
             _ => {}
         }
-        // While probes are out, segments take the longer way, where an answer is noticed.
-        let probing = if self.unanswered.get() == 0 { 0 } else { PROBING };
-        self.seen.set(self.seen.get() & !PROBING | probing);
     }
 
     /// The numbers of its first segment.
@@ -357,13 +352,7 @@ impl Half {
 
     /// Wireshark's completeness of this direction.
     pub fn completeness(&self) -> u8 {
-        self.seen.get() & !(WINDOW_IS_ZERO | PROBING)
-    }
-
-    /// Whether nothing is in the way of the shortest path: the window is open, and no keepalive probe unanswered.
-    #[inline(always)]
-    pub(crate) fn is_undisturbed(&self) -> bool {
-        self.seen.get() & (WINDOW_IS_ZERO | PROBING) == 0
+        self.seen.get() & !WINDOW_IS_ZERO
     }
 
     #[inline(always)]

@@ -9,7 +9,12 @@
 
 use core::cell::Cell;
 
-use super::{half::Half, story::Story, times::Times, word::Word};
+use super::{
+    half::Half,
+    story::Story,
+    times::Times,
+    word::{Mark, Role, Word},
+};
 use crate::{flow::Side, segment::Options};
 
 /// The state word of a flow in a table. How it is exchanged atomically is its
@@ -32,15 +37,15 @@ impl WordCell {
 #[repr(C)]
 pub struct Flow {
     pub word: WordCell,
-    pub low: Half,
     pub times: Times,
-    pub high: Half,
     pub story: Story,
+    pub low: Half,
+    pub high: Half,
 }
 
 const _: () = {
     assert!(size_of::<Flow>() == 240 && align_of::<Flow>() == 8);
-    assert!(core::mem::offset_of!(Flow, low) == 8 && core::mem::offset_of!(Flow, high) == 136);
+    assert!(core::mem::offset_of!(Flow, low) == 80 && core::mem::offset_of!(Flow, high) == 160);
 };
 
 impl Flow {
@@ -67,6 +72,12 @@ impl Flow {
             Side::Low => &self.low,
             Side::High => &self.high,
         }
+    }
+
+    /// The keepalive probes of an endpoint that its peer has not answered so far; one at least, when the word says that any
+    /// are out, which it does before they are counted.
+    pub fn unanswered_keepalives(&self, word: Word, of: Role) -> u8 {
+        if word.has_of(Mark::Probing, of) { self.half(word.side_of(of)).unanswered.get().max(1) } else { 0 }
     }
 
     /// When anything of this flow was last seen, in nanoseconds of the observer's clock.

@@ -118,11 +118,6 @@ fn between(from_ns: u64, to_ns: u64) -> Option<u64> {
 }
 
 impl Half {
-    /// Its keepalive probes that nobody has answered so far.
-    pub fn unanswered_keepalives(&self, peer: &Half) -> u8 {
-        if peer.last_seen_ns.get() >= self.last_seen_ns.get() { 0 } else { self.unanswered.get() }
-    }
-
     /// The period of its heartbeat in nanoseconds, if it has one.
     pub fn heartbeat_ns(&self) -> Option<u64> {
         (self.beats.get() >= super::half::BEATS).then(|| u64::from(self.beat_period.get()) * super::half::BEAT_NS)

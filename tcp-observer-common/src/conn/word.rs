@@ -6,7 +6,7 @@
 //! | 8–11 | outcome of the handshake |
 //! | 12–14 | how the flow ended |
 //! | 15–16 | who began to end it |
-//! | 17–34 | one-bit marks, see [`Mark`] |
+//! | 17–36 | one-bit marks, see [`Mark`] |
 //! | 38–45 | free: a [`Verdict`](super::Verdict) packs its note there |
 //! | 48–63 | epoch: tells incarnations in one slot apart |
 
@@ -131,6 +131,8 @@ pub enum Mark {
     IsnSeen = 32,
     /// The flow is a capture's, which may lack packets, by a filter for one.
     MayLack = 34,
+    /// Pair: this endpoint has sent keepalive probes, and its peer nothing since.
+    Probing = 35,
 }
 
 /// The state word. A plain value: the cell that holds it is [`WordCell`](super::WordCell).
@@ -258,6 +260,12 @@ impl Word {
         Self(self.0 | 1 << (mark as u32 + role as u32))
     }
 
+    #[inline(always)]
+    #[must_use]
+    pub const fn without_of(self, mark: Mark, role: Role) -> Self {
+        Self(self.0 & !(1 << (mark as u32 + role as u32)))
+    }
+
     /// The role of the endpoint on a side of the key.
     #[inline(always)]
     pub const fn role_of(self, side: Side) -> Role {
@@ -313,8 +321,8 @@ impl Word {
         }
     }
 
-    /// Whether data and plain acknowledgements are all that can be expected: the shortest path. Two comparisons of
-    /// the whole word, since every data segment asks.
+    /// Whether data and plain acknowledgements are all that can be expected: the shortest path. While probes are out, an
+    /// answer is to be noticed. Two comparisons of the whole word, since every data segment asks.
     #[inline(always)]
     pub const fn is_steady(self) -> bool {
         const ESTABLISHED: Word = Word::fresh(0)
@@ -326,9 +334,9 @@ impl Word {
             .with_of(Mark::Confirmed, Role::Originator)
             .with_of(Mark::Confirmed, Role::Responder)
             .0;
-        const STATES_AND_OUTCOME: u64 = 0xfff;
+        const ALWAYS: u64 = 0xfff | 3 << Mark::Probing as u32;
         const CONFIRMED: u64 = 3 << Mark::Confirmed as u32;
-        self.0 & STATES_AND_OUTCOME == HANDSHAKE_SEEN || self.0 & (STATES_AND_OUTCOME | CONFIRMED) == PICKED_UP
+        self.0 & ALWAYS == HANDSHAKE_SEEN || self.0 & (ALWAYS | CONFIRMED) == PICKED_UP
     }
 
     /// Whether [`Self::phase`] is [`Phase::HalfClosed`], asked several times of each segment off the shortest path.
@@ -402,17 +410,18 @@ mod tests {
     }
 
     #[test]
-    fn steady_is_settled_and_established_on_both_sides() {
+    fn steady_is_settled_and_established_on_both_sides_with_no_probe_out() {
         for &outcome in Outcome::ALL {
             for &originator in State::ALL {
                 for &responder in State::ALL {
-                    for marks in 0..4_u64 {
-                        let word = Word(marks << Mark::Confirmed as u32)
+                    for marks in 0..16_u64 {
+                        let word = Word((marks & 3) << Mark::Confirmed as u32 | (marks >> 2) << Mark::Probing as u32)
                             .with_outcome(outcome)
                             .with_state(Role::Originator, originator)
                             .with_state(Role::Responder, responder);
                         let established = originator == State::Established && responder == State::Established;
-                        assert_eq!(word.is_steady(), word.is_settled() && established, "{word:?}");
+                        let is_probed = marks >> 2 != 0;
+                        assert_eq!(word.is_steady(), word.is_settled() && established && !is_probed, "{word:?}");
                     }
                 }
             }

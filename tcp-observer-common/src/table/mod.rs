@@ -25,7 +25,7 @@ mod layout;
 use crate::verifier::{forget, opaque};
 
 pub use hash::{Hash, SECRETS};
-pub use layout::{LINE, Slot, TAGS_BYTES, buckets_for, slot_at, slots_bytes};
+pub use layout::{LINE, Slot, TAGS_BYTES, buckets_for, glance_bytes, slot_at, slots_bytes};
 
 /// Words of a bucket's first line: the control word, and a tag for each place.
 pub const PLACES: u32 = 16;
@@ -277,6 +277,7 @@ pub trait Place {
 const COPIES: u32 = 8;
 
 /// A copy of the entry in a place, as `copy` makes it, if all of it is of one entry; `None` where there is none.
+#[inline]
 pub fn copy_whole<P: Place, C>(place: &P, mut copy: impl FnMut() -> C) -> Option<C> {
     for _ in 0..COPIES {
         let before = (place.tag(), place.number());

@@ -131,8 +131,9 @@ fn a_letter_or_a_note_is_tried_twice_and_then_missing() {
         let talk = Talk::new();
         talk.open();
         let (client, _) = talk.peers();
+        client.data(1001, 5001, 10);
         talk.memory.contention.set(slower);
-        client.ack(1000, 5001);
-        assert_eq!(talk.flow().story.has(Note::Keepalive), is_noted);
+        client.data(1101, 5001, 10);
+        assert_eq!(talk.flow().story.has(Note::OutOfOrder), is_noted);
     }
 }

@@ -8,7 +8,6 @@ use std::{
     io, iter,
     marker::PhantomData,
     mem::{self, MaybeUninit, offset_of},
-    ops::Range,
     os::fd::{AsFd, BorrowedFd},
     sync::{
         Mutex, PoisonError,
@@ -23,9 +22,9 @@ use std::{
 use anyhow::{Context, ensure};
 use aya::maps::MapData;
 use tcp_observer_common::{
-    conn::{Flow, Half, Times, Word},
+    conn::{Flow, Times, Word},
     flow::FlowKey,
-    table::{ENTRIES, PLACES, Place, Slot, TAGS_BYTES, copy_whole, is_taken, slot_at, slots_bytes},
+    table::{ENTRIES, PLACES, Place, Slot, TAGS_BYTES, copy_whole, glance_bytes, is_taken, slot_at, slots_bytes},
 };
 
 use super::mapping::{Mapping, OnDemand, cannot_map};
@@ -43,11 +42,21 @@ const AHEAD: usize = 2;
 /// One of so many buckets is looked at, to see whether there are so many taken ones.
 const ONE_OF: usize = 16;
 
-/// How much of an entry is shown.
+/// How much of an entry is looked at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     Glance,
     Whole,
+}
+
+/// What is shown of an entry.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a, A> {
+    /// Its word, and when it last changed.
+    InPassing(Word, u64),
+    /// Its first words ([`glance_bytes`]); the others are zero, or as they were left the last time.
+    Glance(&'a FlowKey<A>, &'a Flow),
+    Whole(&'a FlowKey<A>, &'a Flow),
 }
 
 /// Whether what was shown of an entry will do.
@@ -142,53 +151,45 @@ impl<A> MappedTable<A> {
     /// When a bucket cannot be mapped.
     pub fn for_each(&self, mut visit: impl FnMut(&FlowKey<A>, &Flow)) -> anyhow::Result<()> {
         let mut room = MaybeUninit::zeroed();
-        self.walk(&[Self::WHOLE], |bucket, place| {
-            if let Some(slot) = self.copy(bucket, place, &[Self::WHOLE], &mut room) {
+        self.walk(Self::WHOLE, |bucket, place| {
+            if let Some(slot) = self.copy(bucket, place, Self::WHOLE, &mut room) {
                 visit(&slot.key, &slot.flow);
             }
         })
     }
 
-    /// Shows every entry to `visit` without what each segment writes ([`Self::SLOW`]), which is zero, or as `visit` left it
-    /// the last time; and once more with all there is where that was not enough. A glance takes half of the memory to be
-    /// read.
+    /// Shows every entry to `visit` in passing; where that was not enough, at a glance, and where that was not either, all
+    /// there is. A glance takes a quarter of the memory to be read.
     ///
     /// # Errors
     /// When a bucket cannot be mapped.
-    pub fn for_each_at_a_glance(
-        &self,
-        mut visit: impl FnMut(&FlowKey<A>, &Flow, Extent) -> Enough,
-    ) -> anyhow::Result<()> {
+    pub fn for_each_at_a_glance(&self, mut visit: impl FnMut(Shown<'_, A>) -> Enough) -> anyhow::Result<()> {
         let (mut room, mut whole_room) = (MaybeUninit::zeroed(), MaybeUninit::zeroed());
-        self.walk(&Self::SLOW, |bucket, place| {
-            let Some(slot) = self.copy(bucket, place, &Self::SLOW, &mut room) else { return };
-            if let Enough::No = visit(&slot.key, &slot.flow, Extent::Glance)
-                && let Some(slot) = self.copy(bucket, place, &[Self::WHOLE], &mut whole_room)
+        self.walk(Self::GLANCE, |bucket, place| {
+            let Some((word, changed_ns)) = self.standing(bucket, place) else { return };
+            if let Enough::Yes = visit(Shown::InPassing(word, changed_ns)) {
+                return;
+            }
+            let Some(slot) = self.copy(bucket, place, Self::GLANCE, &mut room) else { return };
+            if let Enough::No = visit(Shown::Glance(&slot.key, &slot.flow))
+                && let Some(slot) = self.copy(bucket, place, Self::WHOLE, &mut whole_room)
             {
-                visit(&slot.key, &slot.flow, Extent::Whole);
+                visit(Shown::Whole(&slot.key, &slot.flow));
             }
         })
     }
 
-    /// All words of an entry.
-    const WHOLE: Range<usize> = 0..size_of::<Slot<A>>() / 8;
+    /// How many words all of an entry are.
+    const WHOLE: usize = size_of::<Slot<A>>() / 8;
+    /// And a glance at one.
+    const GLANCE: usize = glance_bytes::<A>() / 8;
+    /// Which of them says when it last changed.
+    const CHANGED: usize = (offset_of!(Slot<A>, flow) + offset_of!(Flow, times) + offset_of!(Times, changed_ns)) / 8;
 
-    /// Those that only transitions and unusual segments write: of the key, the word, the last change of state, and of each
-    /// half what comes before the time when it was last seen. Of an IPv4 entry the first and the third cache line.
-    const SLOW: [Range<usize>; 2] = {
-        let flow = offset_of!(Slot<A>, flow);
-        let fast = offset_of!(Half, last_seen_ns);
-        [
-            0..(flow + offset_of!(Flow, low) + fast) / 8,
-            (flow + offset_of!(Flow, times) + offset_of!(Times, changed_ns)) / 8
-                ..(flow + offset_of!(Flow, high) + fast) / 8,
-        ]
-    };
-
-    /// Goes through all places with an entry. Most of the time is spent waiting for memory, so these words of the entries
-    /// are asked for beforehand; that the tags follow each other the processor sees by itself.
+    /// Goes through all places with an entry. Most of the time is spent waiting for memory, so the first `words` of the
+    /// entries are asked for beforehand; that the tags follow each other the processor sees by itself.
     #[inline]
-    fn walk(&self, words: &[Range<usize>], mut at: impl FnMut(usize, u32)) -> anyhow::Result<()> {
+    fn walk(&self, words: usize, mut at: impl FnMut(usize, u32)) -> anyhow::Result<()> {
         let on_demand = self.on_demand.as_ref().map(Mutex::lock);
         let mut on_demand = on_demand.map(|locked| locked.unwrap_or_else(PoisonError::into_inner));
         let mut taken = [0; AHEAD];
@@ -201,11 +202,9 @@ impl<A> MappedTable<A> {
             }
             for place in places(found) {
                 let slot = self.slot(bucket, place);
-                for words in words {
-                    // One in each cache line, wherever the first one begins.
-                    let lines = words.clone().step_by(8).chain([words.end - 1]);
-                    lines.for_each(|word| prefetch::line(slot.wrapping_add(word)));
-                }
+                // One in each cache line, wherever the first one begins.
+                let lines = (0..words).step_by(8).chain([words - 1]);
+                lines.for_each(|word| prefetch::line(slot.wrapping_add(word)));
             }
             let due = mem::replace(&mut taken[bucket % AHEAD], found);
             if let Some(bucket) = bucket.checked_sub(AHEAD) {
@@ -218,34 +217,49 @@ impl<A> MappedTable<A> {
     /// The places of a bucket with an entry, as bits.
     #[inline]
     fn taken(&self, bucket: usize) -> u32 {
-        (1..PLACES).fold(0, |taken, place| taken | u32::from(is_taken(self.tag(bucket, place).load(Acquire))) << place)
+        // All of the line first: the comparisons can then be made at once.
+        let tags = self.tags(bucket).each_ref().map(|tag| tag.load(Relaxed));
+        fence(Acquire);
+        let taken = tags.iter().rev().fold(0, |taken, &tag| taken << 1 | u32::from(is_taken(tag)));
+        taken & !1
     }
 
-    /// A copy of these words of an entry into `room`, all of one flow; `None` when there is none, or it changes hands each
+    /// The word of an entry and when it last changed, both of one flow; `None` as for [`Self::copy`].
+    #[inline(always)]
+    fn standing(&self, bucket: usize, place: u32) -> Option<(Word, u64)> {
+        const { assert!(Self::CHANGED < Self::GLANCE) };
+        // SAFETY: a word of the slot.
+        let changed_ns = unsafe { &*self.slot(bucket, place).add(Self::CHANGED) };
+        let place = self.place(bucket, place);
+        copy_whole(&place, || (Word(place.word.load(Relaxed)), changed_ns.load(Relaxed)))
+    }
+
+    /// A copy of the first `words` of an entry in `room`, all of one flow; `None` when there is none, or it changes hands each
     /// time.
     #[inline(always)]
     fn copy<'a>(
         &self,
         bucket: usize,
         place: u32,
-        words: &[Range<usize>],
+        words: usize,
         room: &'a mut MaybeUninit<Slot<A>>,
     ) -> Option<&'a Slot<A>> {
         const { assert!(size_of::<Slot<A>>().is_multiple_of(8) && align_of::<Slot<A>>() == 8) };
         let from = self.slot(bucket, place);
-        let word_at = (offset_of!(Slot<A>, flow) + offset_of!(Flow, word)) / 8;
-        // SAFETY: a word of the slot.
-        let place = MappedPlace { tag: self.tag(bucket, place), word: unsafe { &*from.add(word_at) } };
-        copy_whole(&place, || {
-            for words in words {
-                for i in words.clone() {
-                    // SAFETY: within the slot, there and here.
-                    unsafe { room.as_mut_ptr().cast::<u64>().add(i).write((*from.add(i)).load(Relaxed)) };
-                }
+        copy_whole(&self.place(bucket, place), || {
+            for i in 0..words {
+                // SAFETY: within the slot, there and here.
+                unsafe { room.as_mut_ptr().cast::<u64>().add(i).write((*from.add(i)).load(Relaxed)) };
             }
         })?;
         // SAFETY: any bytes are a slot, and all were written: the room was zeroed once.
         Some(unsafe { room.assume_init_ref() })
+    }
+
+    fn place(&self, bucket: usize, place: u32) -> MappedPlace<'_> {
+        let word_at = (offset_of!(Slot<A>, flow) + offset_of!(Flow, word)) / 8;
+        // SAFETY: a word of the slot.
+        MappedPlace { tag: self.tag(bucket, place), word: unsafe { &*self.slot(bucket, place).add(word_at) } }
     }
 
     fn slot(&self, bucket: usize, place: u32) -> *const AtomicU64 {
@@ -255,9 +269,14 @@ impl<A> MappedTable<A> {
     }
 
     fn tag(&self, bucket: usize, place: u32) -> &AtomicU32 {
+        &self.tags(bucket)[place as usize]
+    }
+
+    /// The control word and the tags of a bucket.
+    fn tags(&self, bucket: usize) -> &[AtomicU32; PLACES as usize] {
         debug_assert!(bucket < self.buckets);
-        // SAFETY: within the mapping, which is made of such words.
-        unsafe { &*self.tags.start.as_ptr().add(bucket * TAGS_BYTES).cast::<AtomicU32>().add(place as usize) }
+        // SAFETY: within the mapping, which is made of such lines.
+        unsafe { &*self.tags.start.as_ptr().add(bucket * TAGS_BYTES).cast() }
     }
 }
 
@@ -381,25 +400,24 @@ mod tests {
         1 + ((bucket as u64 * 100 + u64::from(place)) * 100 + word as u64)
     }
 
-    /// Which words are left out at a glance: from the time when the low side was last seen to the one of the handshake's
-    /// end, and from the time when the high side was last seen.
-    fn is_shown_what_there_is<A>(left_out: &[usize]) {
+    /// A glance shows so many words.
+    fn is_shown_what_there_is<A>(glance: usize) {
         let files = MappedTable::<A>::files(BUCKETS);
         let [table, on_demand] =
             [Mapped::AtOnce, Mapped::OnDemand].map(|mapped| MappedTable::<A>::of_files(&files, BUCKETS, mapped));
         fill(&table);
-        is_shown_of(&table, left_out);
+        is_shown_of(&table, glance);
         // Some of the buckets one by one, and then the others together; or all, where there are many to begin with.
         let left = |table: &MappedTable<A>| table.on_demand.as_ref().unwrap().lock().unwrap().singly;
         assert!((1..BUCKETS).contains(&left(&on_demand)));
-        is_shown_of(&on_demand, left_out);
+        is_shown_of(&on_demand, glance);
         assert_eq!(left(&on_demand), 0);
         let on_demand = MappedTable::<A>::of_files(&files, BUCKETS, Mapped::OnDemand);
         assert_eq!(left(&on_demand), 0);
-        is_shown_of(&on_demand, left_out);
+        is_shown_of(&on_demand, glance);
     }
 
-    fn is_shown_of<A>(table: &MappedTable<A>, left_out: &[usize]) {
+    fn is_shown_of<A>(table: &MappedTable<A>, glance: usize) {
         let taken: Vec<_> = places_of(table).filter(|(_, place)| place % 3 == 2).collect();
         let mut shown = taken.iter();
         table
@@ -411,39 +429,48 @@ mod tests {
             })
             .unwrap();
         assert_eq!(shown.len(), 0);
-        let mut shown = taken.iter().flat_map(|at| [(at, Extent::Glance), (at, Extent::Whole)]);
+        let all = size_of::<Slot<A>>() / 8;
+        let mut shown = taken.iter().flat_map(|at| [(at, 0), (at, glance), (at, all)]);
         table
-            .for_each_at_a_glance(|key, _, extent| {
+            .for_each_at_a_glance(|entry| {
                 let (&(bucket, place), expected) = shown.next().expect("no more than there are");
+                let (key, extent) = match entry {
+                    // The last change is the last word of a glance; the flow's word is the fifth before it.
+                    Shown::InPassing(word, changed_ns) => {
+                        let numbers = [word.0, changed_ns];
+                        assert_eq!(numbers, [glance - 6, glance - 1].map(|index| number(bucket, place, index)));
+                        assert_eq!(expected, 0);
+                        return Enough::No;
+                    }
+                    Shown::Glance(key, _) => (key, glance),
+                    Shown::Whole(key, _) => (key, all),
+                };
                 assert_eq!(extent, expected);
                 for (index, word) in words(key).iter().enumerate() {
-                    let is_left_out = extent == Extent::Glance && left_out.contains(&index);
-                    assert_eq!(
-                        word.load(Relaxed),
-                        if is_left_out { 0 } else { number(bucket, place, index) },
-                        "{index}"
-                    );
+                    let expected = if index < extent { number(bucket, place, index) } else { 0 };
+                    assert_eq!(word.load(Relaxed), expected, "{index}");
                 }
                 Enough::No
             })
             .unwrap();
         assert_eq!(shown.count(), 0);
-        let mut glances = 0;
-        table
-            .for_each_at_a_glance(|_, _, extent| {
-                assert_eq!(extent, Extent::Glance);
-                glances += 1;
-                Enough::Yes
-            })
-            .unwrap();
-        assert_eq!(glances, taken.len());
+        for looks in 1..=2 {
+            let mut shown = 0;
+            table
+                .for_each_at_a_glance(|_| {
+                    shown += 1;
+                    if shown % looks == 0 { Enough::Yes } else { Enough::No }
+                })
+                .unwrap();
+            assert_eq!(shown, looks * taken.len());
+        }
     }
 
     #[test]
     fn each_entry_is_shown_in_its_place_and_a_glance_leaves_out_what_segments_write() {
-        // By hand, from the layout: an IPv4 flow begins at the second word of its slot, an IPv6 one at the fifth.
-        is_shown_what_there_is::<Ipv4>(&[8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 28, 29, 30, 31]);
-        is_shown_what_there_is::<Ipv6>(&[11, 12, 13, 14, 15, 16, 17, 18, 19, 27, 28, 29, 30, 31, 32, 33, 34]);
+        // By hand, from the layout: the key takes two words (IPv4) or five (IPv6), then come the flow's word and five times.
+        is_shown_what_there_is::<Ipv4>(8);
+        is_shown_what_there_is::<Ipv6>(11);
     }
 
     struct Stop<'a>(&'a AtomicBool);
@@ -479,17 +506,26 @@ mod tests {
             });
             // However it ends, the writer does as well.
             let stopped = Stop(&stop);
-            let mut seen = [0_u64; 2];
+            let mut seen = [0_u64; 3];
             while seen.iter().any(|&times| times < 100_000) {
                 table
-                    .for_each_at_a_glance(|key, flow, extent| {
+                    .for_each_at_a_glance(|shown| {
+                        let (key, flow, is_whole) = match shown {
+                            Shown::InPassing(word, turn) => {
+                                assert_eq!(word.0, turn << 48 | turn & 0xffff_ffff);
+                                seen[0] += 1;
+                                return Enough::No;
+                            }
+                            Shown::Glance(key, flow) => (key, flow, false),
+                            Shown::Whole(key, flow) => (key, flow, true),
+                        };
                         let turn = flow.times.changed_ns.get();
                         assert_eq!(flow.word.0.get(), turn << 48 | turn & 0xffff_ffff);
                         let others = words(key).iter().map(|word| word.load(Relaxed));
                         let is_of_another = |word: &u64| *word != turn && *word != 0 && *word != flow.word.0.get();
                         assert_eq!(others.filter(is_of_another).count(), 0);
-                        assert!(extent == Extent::Glance || flow.high.packets.get() == turn);
-                        seen[usize::from(extent == Extent::Whole)] += 1;
+                        assert!(!is_whole || flow.high.packets.get() == turn);
+                        seen[1 + usize::from(is_whole)] += 1;
                         Enough::No
                     })
                     .unwrap();

@@ -3,7 +3,7 @@
 //! A flow moves from the half-open table to the settled one. Half-open tables are read first, so that a flow which
 //! moves meanwhile is found twice rather than never; the settled copy wins.
 
-use std::{cell::OnceCell, collections::HashSet, hash::Hash, io, sync::Arc};
+use std::{cell::OnceCell, collections::HashSet, hash::Hash, io, mem, sync::Arc};
 
 use anyhow::Context;
 use foldhash::fast::RandomState;
@@ -17,7 +17,7 @@ use tcp_observer_common::{
 
 use super::{
     clock, listeners,
-    mapped::{Enough, Extent, MappedTable},
+    mapped::{Enough, Extent, MappedTable, Shown},
     maps::PinnedMaps,
     sockets,
 };
@@ -82,10 +82,19 @@ impl PinnedMaps {
         let moment = self.moment();
         let mut records = Records { moment, interfaces: InterfaceNames::read(self)?, take: visit };
         let records = &mut records;
-        read_table(&self.half_open_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record))?;
-        read_table(&self.flows_ipv4, Extent::Whole, records, |records, key, _, record| records.take(key, record))?;
-        read_table(&self.half_open_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record))?;
-        read_table(&self.flows_ipv6, Extent::Whole, records, |records, key, _, record| records.take(key, record))?;
+        let never = |_, _| false;
+        read_table(&self.half_open_ipv4, Extent::Whole, records, never, |records, key, _, record| {
+            records.take(key, record)
+        })?;
+        read_table(&self.flows_ipv4, Extent::Whole, records, never, |records, key, _, record| {
+            records.take(key, record)
+        })?;
+        read_table(&self.half_open_ipv6, Extent::Whole, records, never, |records, key, _, record| {
+            records.take(key, record)
+        })?;
+        read_table(&self.flows_ipv6, Extent::Whole, records, never, |records, key, _, record| {
+            records.take(key, record)
+        })?;
         Ok(moment.unix_ns(moment.now_ns))
     }
 
@@ -160,7 +169,7 @@ impl PinnedMaps {
 /// What a reading makes of each flow, and then of all of them.
 trait View {
     type Seen;
-    /// How much of a settled flow is looked at first.
+    /// How much of a flow is looked at first.
     const FIRST: Extent;
 
     /// The moment as of which flows are seen.
@@ -174,6 +183,11 @@ trait View {
     fn take<A>(&mut self, key: &FlowKey<A>, seen: Self::Seen)
     where
         FlowKey<A>: Key;
+
+    /// Takes a flow by its word and last change alone, if that will do; says whether it did.
+    fn takes_in_passing(&mut self, _word: Word, _changed_ns: u64) -> bool {
+        false
+    }
 }
 
 /// All that is known of it.
@@ -212,17 +226,51 @@ struct Count<'a> {
     sockets: Option<&'a SocketView>,
     /// Flows by the states of originator and responder, and by which of the two is local: that is all there is to most.
     alike: Alike,
+    /// And, before they are added to those, by their words: what follows from one is worked out once. In the place that the
+    /// word's hash names, until another word wants it.
+    by_word: [OfWord; WORDS],
     /// What else is counted.
     census: Census,
 }
 
 type Alike = [[[u64; Locality::COUNT]; State::COUNT]; State::COUNT];
 
+/// Flows with one word, whatever its epoch.
+#[derive(Clone, Copy)]
+struct OfWord {
+    word: Word,
+    /// Those that changed at this time or later stand where the word says, and nothing else is counted of them.
+    since_ns: u64,
+    flows: u64,
+}
+
+/// More words than most hosts' flows have at a time; a power of two.
+const WORDS: usize = 128;
+
+/// The place of a word among so many, by the upper bits of a product (Fibonacci hashing).
+fn place_of(word: Word) -> usize {
+    (word.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - WORDS.ilog2())) as usize
+}
+
 impl<'a> Count<'a> {
     fn new(moment: Moment<'a>, sockets: Option<&'a SocketView>) -> Self {
         let now_unix_ns = moment.unix_ns(moment.now_ns);
         let alike = [[[0; Locality::COUNT]; State::COUNT]; State::COUNT];
-        Self { moment, now_unix_ns, sockets, alike, census: Census::default() }
+        // No word has its place in more than one, so none is taken for the one that is nowhere.
+        let none = OfWord { word: Word(0), since_ns: u64::MAX, flows: 0 };
+        Self { moment, now_unix_ns, sockets, alike, by_word: [none; WORDS], census: Census::default() }
+    }
+
+    /// What follows from a word, if nothing was known of it.
+    #[cold]
+    fn of_word(&self, word: Word) -> OfWord {
+        let flow = Flow::default();
+        flow.word.0.set(word.0);
+        // As if it had changed, and was last seen, at zero.
+        let lasts_ns = flow.unchanged_until_ns(self.moment.limits).unwrap_or(u64::MAX);
+        let since_ns = self.moment.now_ns.saturating_sub(lasts_ns).saturating_add(TICKS_NS);
+        let is_plain = !word.has(Mark::Retired) && !Standing::is_particular(word);
+        OfWord { word, since_ns: if is_plain { since_ns } else { u64::MAX }, flows: 0 }
     }
 
     fn alike(&mut self, word: Word) -> &mut u64 {
@@ -231,6 +279,9 @@ impl<'a> Count<'a> {
     }
 
     fn census(mut self) -> Census {
+        for OfWord { word, flows, .. } in self.by_word {
+            *self.alike(word) += flows;
+        }
         for (&originator, &responder) in State::ALL.iter().flat_map(|one| State::ALL.iter().map(move |two| (one, two)))
         {
             for local in 0..4 {
@@ -268,9 +319,8 @@ impl View for Count<'_> {
             Extent::Glance => Standing::word_at_a_glance(flow, self.moment)?,
             Extent::Whole => flow.settled_at(self.moment.now_ns, self.moment.limits),
         };
-        let is_particular = extent == Extent::Whole || Standing::is_particular(word);
         let standing = || (Standing::with_word(word, flow, self.moment), word.side_of(Role::Originator));
-        Some(Seen { word, particular: is_particular.then(standing) })
+        Some(Seen { word, particular: Standing::is_particular(word).then(standing) })
     }
 
     #[inline(always)]
@@ -282,6 +332,21 @@ impl View for Count<'_> {
         if let Some((standing, originator)) = seen.particular {
             self.census.add_particulars(&standing, || Ends::of(key, originator), self.now_unix_ns, self.sockets);
         }
+    }
+
+    #[inline(always)]
+    fn takes_in_passing(&mut self, word: Word, changed_ns: u64) -> bool {
+        let word = word.in_epoch(0);
+        let place = place_of(word);
+        if self.by_word[place].word != word {
+            let of_word = self.of_word(word);
+            let other = mem::replace(&mut self.by_word[place], of_word);
+            *self.alike(other.word) += other.flows;
+        }
+        let of_word = &mut self.by_word[place];
+        let will_do = changed_ns >= of_word.since_ns;
+        of_word.flows += u64::from(will_do);
+        will_do
     }
 }
 
@@ -300,8 +365,8 @@ impl<V: View> Reading<'_, V> {
     {
         let mut candidates: Vec<(FlowKey<A>, V::Seen)> = Vec::new();
         let mut sought = Sought::default();
-        // How old these are takes all of them.
-        self.table(half_open, Extent::Whole, |_, key, flow, seen| {
+        let never = |_, _| false;
+        self.table(half_open, never, |_, key, flow, seen| {
             sought.note(key, flow.word.load());
             candidates.push((*key, seen));
         })?;
@@ -309,9 +374,10 @@ impl<V: View> Reading<'_, V> {
         // cost nothing.
         let mut moved = HashSet::<FlowKey<A>, RandomState>::default();
         let recently_ns = self.view.moment().now_ns.saturating_sub(TICKS_NS);
-        self.table(settled, V::FIRST, |view, key, flow, seen| {
-            let has_changed = flow.times.changed_ns.get() >= recently_ns && !candidates.is_empty();
-            if has_changed || sought.has(key, flow.word.load()) {
+        let has_changed = |changed_ns| changed_ns >= recently_ns && !candidates.is_empty();
+        let in_passing = |word, changed_ns| !has_changed(changed_ns) && !sought.may_have(word);
+        self.table(settled, in_passing, |view, key, flow, seen| {
+            if has_changed(flow.times.changed_ns.get()) || sought.has(key, flow.word.load()) {
                 moved.insert(*key);
             }
             view.take(key, seen);
@@ -326,41 +392,52 @@ impl<V: View> Reading<'_, V> {
     fn table<A>(
         &mut self,
         (table, map): Named<'_, A>,
-        first: Extent,
+        in_passing: impl Fn(Word, u64) -> bool,
         take: impl FnMut(&mut V, &FlowKey<A>, &Flow, V::Seen),
     ) -> anyhow::Result<()>
     where
         FlowKey<A>: Key,
     {
-        let entries = read_table(map, first, self.view, take)?;
+        let entries = read_table(map, V::FIRST, self.view, in_passing, take)?;
         self.tables.push(TableUsage { table, entries, capacity: map.capacity() });
         Ok(())
     }
 }
 
-/// Shows the flows of a table to `take`; how many entries it has, those included that are about to leave.
+/// Shows the flows of a table to `take`, but for those that `view` takes in passing, as far as `in_passing` allows it by
+/// their word and last change; how many entries it has, those included that are about to leave.
 fn read_table<A, V: View>(
     table: &MappedTable<A>,
     first: Extent,
     view: &mut V,
+    in_passing: impl Fn(Word, u64) -> bool,
     mut take: impl FnMut(&mut V, &FlowKey<A>, &Flow, V::Seen),
 ) -> anyhow::Result<u64>
 where
     FlowKey<A>: Key,
 {
     let mut entries = 0;
-    let mut visit = |key: &FlowKey<A>, flow: &Flow, extent| {
+    let mut visit = |view: &mut V, key: &FlowKey<A>, flow: &Flow, extent| {
         if !flow.word.load().has(Mark::Retired) {
-            let Some(seen) = view.of(key, flow, extent) else { return Enough::No };
+            let Some(seen) = view.of(key, flow, extent) else { return false };
             take(view, key, flow, seen);
         }
-        entries += 1;
-        Enough::Yes
+        true
     };
     match first {
-        Extent::Glance => table.for_each_at_a_glance(visit)?,
+        Extent::Glance => table.for_each_at_a_glance(|shown| {
+            let is_enough = match shown {
+                Shown::InPassing(word, changed_ns) => {
+                    in_passing(word, changed_ns) && view.takes_in_passing(word, changed_ns)
+                }
+                Shown::Glance(key, flow) => visit(view, key, flow, Extent::Glance),
+                Shown::Whole(key, flow) => visit(view, key, flow, Extent::Whole),
+            };
+            entries += u64::from(is_enough);
+            if is_enough { Enough::Yes } else { Enough::No }
+        })?,
         Extent::Whole => table.for_each(|key, flow| {
-            visit(key, flow, Extent::Whole);
+            entries += u64::from(visit(view, key, flow, Extent::Whole));
         })?,
     }
     Ok(entries)
@@ -399,6 +476,12 @@ where
         } else if word.outcome() == Outcome::NotSeen {
             self.picked_up.push(*key);
         }
+    }
+
+    /// Whether a settled flow with this word may be one of them.
+    #[inline(always)]
+    fn may_have(&self, word: Word) -> bool {
+        !self.any.is_empty() || word.outcome() == Outcome::NotSeen && !self.picked_up.is_empty()
     }
 
     /// Whether it is one of them that has become a settled flow with this word.
@@ -470,12 +553,15 @@ mod tests {
         /// A flow as the kernel leaves one: it was seen when it changed, or later, as far as the coarse clock tells.
         fn flow(&mut self, outcomes: &[Outcome]) -> Flow {
             let flow = Flow::default();
-            let word =
-                Word(self.below(0x800) << Mark::OriginatorIsHigh as u32 | self.below(64) << Mark::FinSent as u32)
-                    .with_outcome(self.one_of(outcomes))
-                    .with_state(Role::Originator, self.one_of(State::ALL))
-                    .with_state(Role::Responder, self.one_of(State::ALL))
-                    .without(Mark::Retired);
+            let word = Word(
+                self.below(0x800) << Mark::OriginatorIsHigh as u32
+                    | self.below(64) << Mark::FinSent as u32
+                    | self.one_of(&[0, 0, 0, 0, 1, 2, 3]) << Mark::Probing as u32,
+            )
+            .with_outcome(self.one_of(outcomes))
+            .with_state(Role::Originator, self.one_of(State::ALL))
+            .with_state(Role::Responder, self.one_of(State::ALL))
+            .without(Mark::Retired);
             flow.word.0.set(word.0);
             let limits = [
                 1,
@@ -496,7 +582,7 @@ mod tests {
             for half in [&flow.low, &flow.high] {
                 half.isn.set(SeqNum(self.below(1 << 31) as u32));
                 half.packets.set(1 + self.below(1000));
-                half.unanswered.set(self.one_of(&[0, 0, 0, 0, 3]));
+                half.unanswered.set(self.one_of(&[0, 3]));
             }
             flow
         }

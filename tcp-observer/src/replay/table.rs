@@ -433,9 +433,8 @@ mod tests {
         }
         slot.put(&other);
         assert_eq!(slot.flow.word.load().0, 1);
-        let before =
-            "the word, the ten of the low half, six times, and the five of what only transitions touch come before it";
-        assert_eq!(slot.flow.high.last_seen_ns.get(), 23, "{before}");
+        let before = "the word, six times, the story's three, the low half's ten, and the five of what transitions touch come before it";
+        assert_eq!(slot.flow.high.last_seen_ns.get(), 26, "{before}");
         assert_eq!(slot.flow.story.notes.get(), other.story.notes.get());
     }
 }

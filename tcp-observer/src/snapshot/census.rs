@@ -112,7 +112,7 @@ impl Census {
         if !matches!(flow.phase, Phase::TimeWait | Phase::Closed) {
             let unanswered = |local: bool| {
                 let of_side = |end: &&End| (end.local == Some(true)) == local;
-                [&flow.originator, &flow.responder].into_iter().filter(of_side).any(|end| end.unanswered_keepalives > 0)
+                [&flow.originator, &flow.responder].into_iter().filter(of_side).any(|end| end.is_probing)
             };
             self.unanswered_keepalives[0] += u64::from(unanswered(true));
             self.unanswered_keepalives[1] += u64::from(unanswered(false));

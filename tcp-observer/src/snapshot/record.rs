@@ -294,7 +294,7 @@ impl Endpoint {
             timestamps: offers(Options::TIMESTAMPS),
             retransmits: half.retransmits.get(),
             keepalives: half.keepalives.get(),
-            unanswered_keepalives: half.unanswered_keepalives(flow.half(side.opposite())),
+            unanswered_keepalives: flow.unanswered_keepalives(word, role),
             zero_windows: half.zero_windows.get(),
             window_probes: half.window_probes.get(),
             fin_retransmits: half.fin_retransmits.get(),

@@ -29,7 +29,8 @@ pub struct Standing {
 pub struct End {
     pub state: Option<State>,
     pub local: Option<bool>,
-    pub unanswered_keepalives: u8,
+    /// Whether keepalive probes of it are out that its peer has not answered.
+    pub is_probing: bool,
 }
 
 /// Where its two ends are.
@@ -59,38 +60,36 @@ impl Standing {
         Self::with_word(flow.settled_at(moment.now_ns, moment.limits), flow, moment)
     }
 
-    /// The word that a flow has at this moment by a copy that lacks what each segment writes, above all when it was last
-    /// seen; `None` where that is needed to tell where it stands.
+    /// The word that a flow has at this moment by a copy of its word and times alone; `None` where it takes more to tell,
+    /// which is when it was last seen.
     #[inline(always)]
     pub fn word_at_a_glance(flow: &Flow, moment: Moment<'_>) -> Option<Word> {
         let word = flow.word.load();
-        // The first segment's time says how old an attempt is, the last ones' whether a probe was answered.
-        if word.outcome() == Outcome::InProgress || flow.low.unanswered.get() | flow.high.unanswered.get() != 0 {
-            return None;
-        }
         // It was seen when it last changed, or later: nearly always that is late enough.
         flow.low.last_seen_ns.set(flow.times.changed_ns.get().saturating_sub(TICKS_NS));
         let settled = flow.settled_at(moment.now_ns, moment.limits);
         (settled == word || word.phase() == Phase::TimeWait).then_some(settled)
     }
 
-    /// Whether more is counted of a flow with this word than its states, a half-open one and unanswered probes aside.
+    /// Whether more is counted of a flow with this word than its states.
     #[inline(always)]
     pub fn is_particular(word: Word) -> bool {
         let is = |role, state| word.has_of(Mark::Local, role) && word.state(role) == state;
         let holds_port = word.has_of(Mark::Local, Role::Originator) && !is(Role::Originator, State::Closed);
-        holds_port || is(Role::Originator, State::CloseWait) || is(Role::Responder, State::CloseWait)
+        let of_either = |mark| word.has_of(mark, Role::Originator) || word.has_of(mark, Role::Responder);
+        holds_port
+            || word.outcome() == Outcome::InProgress
+            || of_either(Mark::Probing)
+            || is(Role::Originator, State::CloseWait)
+            || is(Role::Responder, State::CloseWait)
     }
 
     /// The same of a flow whose word at this moment is known.
     pub fn with_word(word: Word, flow: &Flow, moment: Moment<'_>) -> Self {
-        let end = |role| {
-            let side = word.side_of(role);
-            End {
-                state: Some(word.state(role)).filter(|&state| state != State::Unknown),
-                local: moment.knows_local.then(|| word.has_of(Mark::Local, role)),
-                unanswered_keepalives: flow.half(side).unanswered_keepalives(flow.half(side.opposite())),
-            }
+        let end = |role| End {
+            state: Some(word.state(role)).filter(|&state| state != State::Unknown),
+            local: moment.knows_local.then(|| word.has_of(Mark::Local, role)),
+            is_probing: word.has_of(Mark::Probing, role),
         };
         let (originator, responder) = (end(Role::Originator), end(Role::Responder));
         Self {
@@ -131,7 +130,7 @@ impl From<&FlowRecord> for Standing {
 impl From<&Endpoint> for End {
     fn from(endpoint: &Endpoint) -> Self {
         let &Endpoint { state, local, unanswered_keepalives, .. } = endpoint;
-        Self { state, local, unanswered_keepalives }
+        Self { state, local, is_probing: unanswered_keepalives > 0 }
     }
 }
 
@@ -158,11 +157,12 @@ mod tests {
         for (&outcome, (originator, responder)) in
             Outcome::ALL.iter().flat_map(|one| pairs().map(move |two| (one, two)))
         {
-            for marks in 0..32_u64 {
+            for marks in 0..128_u64 {
                 let word = Word(
                     (marks & 1) << Mark::OriginatorIsHigh as u32
                         | (marks >> 1 & 3) << Mark::Local as u32
-                        | (marks >> 3) << Mark::IsnSeen as u32,
+                        | (marks >> 3 & 3) << Mark::IsnSeen as u32
+                        | (marks >> 5) << Mark::Probing as u32,
                 );
                 let word = word.with_outcome(outcome);
                 let word = word.with_state(Role::Originator, originator).with_state(Role::Responder, responder);

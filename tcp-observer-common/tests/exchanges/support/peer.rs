@@ -185,4 +185,11 @@ where
     pub fn half(&self) -> Half {
         self.talk.flow().half(self.talk.key(self).1).clone()
     }
+
+    /// Its keepalive probes that nobody has answered.
+    pub fn unanswered_keepalives(&self) -> u8 {
+        let flow = self.talk.flow();
+        let word = flow.word.load();
+        flow.unanswered_keepalives(word, word.role_of(self.talk.key(self).1))
+    }
 }
