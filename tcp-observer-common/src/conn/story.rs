@@ -217,14 +217,30 @@ pub struct Judged {
 /// set of their bits.
 #[inline(always)]
 pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -> u64 {
-    if let Some(letter) = letter_alone(flow, segment, judged) {
-        tell_letter(host, flow, segment, judged, letter);
+    let Some(letter) = letter_alone(flow, segment, judged) else {
+        return host.tell_at_length(flow, segment, judged);
+    };
+    tell_letter(host, flow, segment, judged, letter);
+    // Most connections that are closed by both ends close so.
+    if !matches!(letter, Letter::Fin) || !closes_in_three_segments(judged) {
         return 0;
     }
-    host.tell_at_length(flow, segment, judged)
+    let note = Note::ThreeSegmentClose;
+    flow.story.add(host, note.bit());
+    count(host, note);
+    note.bit()
 }
 
-/// The letter of a segment of which there is nothing else to tell: a SYN, SYN-ACK, ACK or FIN as nearly all are.
+/// Whether a FIN is its direction's first, in answer to the other one's and with its acknowledgement.
+#[inline(always)]
+fn closes_in_three_segments(Judged { word, from, note, .. }: Judged) -> bool {
+    !word.has_of(Mark::FinSent, from)
+        && matches!(word.state(from.opposite()), State::FinWait1)
+        && matches!(note, Note::Nothing | Note::FinOutOfOrder)
+}
+
+/// The letter of a segment of which there is nothing else to tell, but whether a FIN closes in three segments: a SYN, SYN-ACK,
+/// ACK or FIN as nearly all are.
 #[inline(always)]
 pub fn letter_alone(flow: &Flow, segment: &Segment, judged: Judged) -> Option<Letter> {
     let Judged { word, from, note, .. } = judged;
@@ -242,11 +258,7 @@ pub fn letter_alone(flow: &Flow, segment: &Segment, judged: Judged) -> Option<Le
         SYN_ACK if !options.has(Options::FAST_OPEN) && !flags.has(Flags::ECE | Flags::CWR) && *accurate_ecn == 0 => {
             Some(Letter::SynAck)
         }
-        FIN_ACK
-            if matches!(note, Note::Nothing)
-                && !matches!(word.state(from.opposite()), State::FinWait1)
-                && !flow.half(word.side_of(from)).has(Letter::Fin) =>
-        {
+        FIN_ACK if matches!(note, Note::Nothing) && !flow.half(word.side_of(from)).has(Letter::Fin) => {
             Some(Letter::Fin)
         }
         _ => None,
@@ -370,12 +382,7 @@ fn notes_of<H: Host>(host: &H, flow: &Flow, half: &Half, segment: &Segment, judg
         }
         SegmentKind::Fin => {
             also(Note::FinWithData, segment.payload_bytes > 0);
-            also(
-                Note::ThreeSegmentClose,
-                !word.has_of(Mark::FinSent, from)
-                    && matches!(word.state(from.opposite()), State::FinWait1)
-                    && matches!(note, Note::Nothing | Note::FinOutOfOrder),
-            );
+            also(Note::ThreeSegmentClose, closes_in_three_segments(judged));
         }
         SegmentKind::Rst => {
             also(Note::PeerRestarted, note.is_reset() && story.has(Note::SynInConnection));
