@@ -43,6 +43,8 @@ pub fn kernel_programs_for(arch: &str, target: &Path, workspace: &Workspace, too
         .args(["-Z", "build-std=core", "--target", BPF_TARGET, "--target-dir"])
         .arg(target)
         .current_dir(workspace.root())
+        // One crate, of which the linker makes what the verifier sees.
+        .env("CARGO_PROFILE_RELEASE_LTO", "false")
         .env("RUSTC", toolchain.rustc())
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
