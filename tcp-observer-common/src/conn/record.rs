@@ -89,3 +89,19 @@ impl Flow {
         if later > first { later } else { first }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_out_as_soon_as_the_word_says_so() {
+        let flow = Flow::default();
+        let word = Word::fresh(0).with(Mark::OriginatorIsHigh).with_of(Mark::Probing, Role::Responder);
+        let unanswered = || [Role::Originator, Role::Responder].map(|role| flow.unanswered_keepalives(word, role));
+        assert_eq!(unanswered(), [0, 1]);
+        flow.low.unanswered.set(2);
+        flow.high.unanswered.set(3);
+        assert_eq!(unanswered(), [0, 2]);
+    }
+}

@@ -79,6 +79,27 @@ fn after_an_answer_the_shortest_path_keeps_no_probe_in_mind() {
     assert_eq!(client.half().keepalives.get(), 3);
 }
 
+#[test]
+fn probes_of_both_ends_answer_each_other_and_what_their_sender_says_answers_none() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    talk.open();
+    talk.wait(2 * HOUR);
+    client.ack(1000, 5001);
+    // The server's own probe shows that it is there; and so does the client's next one.
+    server.ack(5000, 1001);
+    assert_eq!((client.unanswered_keepalives(), server.unanswered_keepalives()), (0, 1));
+    client.ack(1000, 5001);
+    assert_eq!((client.unanswered_keepalives(), server.unanswered_keepalives()), (1, 0));
+    client.data(1001, 5001, 10);
+    assert_eq!(client.unanswered_keepalives(), 1);
+    // Numbers that are none of this connection's answer nothing.
+    server.skipped(Stale).fin(500_000_000, 1011);
+    assert_eq!(client.unanswered_keepalives(), 1);
+    server.ack(5001, 1011);
+    assert_eq!((client.unanswered_keepalives(), server.unanswered_keepalives()), (0, 0));
+}
+
 /// Linux's defaults: nine probes 75 s apart, then a RST.
 #[test]
 fn a_dead_peer_is_probed_nine_times_and_reset() {
