@@ -46,7 +46,8 @@ pub fn gives_way<A: Address, E: Host + Family<A>>(
         return false;
     }
     let now_ns = host.coarse_ns();
-    let ended = flow.settled_at(now_ns, limits);
+    // In a flood they all have, and nothing more of them has to come from afar to be read.
+    let ended = if flow.has_changed_lately(word, now_ns, limits) { word } else { flow.settled_at(now_ns, limits) };
     let is_over = matches!(ended.phase(), Phase::Closed);
     if !is_over && !is_half_open {
         return false;

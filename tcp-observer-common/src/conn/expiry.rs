@@ -28,6 +28,18 @@ impl Flow {
         }
     }
 
+    /// Whether silence cannot have ended a flow with this word, since it changed lately: [`Self::settled_at`] asks as well
+    /// when each end was last seen.
+    #[inline(always)]
+    pub(crate) fn has_changed_lately(&self, word: Word, now_ns: u64, limits: &Limits) -> bool {
+        match word.phase() {
+            Phase::TimeWait | Phase::Closed => false,
+            phase @ (Phase::HalfOpen | Phase::Established | Phase::HalfClosed | Phase::Closing) => {
+                now_ns.saturating_sub(self.times.changed_ns.get()) <= patience_ns(word, phase, limits)
+            }
+        }
+    }
+
     /// The last moment at which the flow is as it is now if nothing more is seen of it; `None` where silence changes
     /// nothing any more.
     pub fn unchanged_until_ns(&self, limits: &Limits) -> Option<u64> {
@@ -135,6 +147,12 @@ mod tests {
                         }
                         None => assert_eq!(flow.settled_at(u64::MAX, &limits), word, "{word:?}"),
                     }
+                    // What was not seen since it changed has changed lately for as long as it is what it is.
+                    flow.times.changed_ns.set(1_000);
+                    let until_ns = flow.unchanged_until_ns(&limits).unwrap_or(1_000);
+                    let is_lasting = !matches!(word.phase(), Phase::TimeWait | Phase::Closed);
+                    let has_changed_lately = |now_ns| flow.has_changed_lately(word, now_ns, &limits);
+                    assert_eq!([until_ns, until_ns + 1].map(has_changed_lately), [is_lasting, false], "{word:?}");
                 }
             }
         }
