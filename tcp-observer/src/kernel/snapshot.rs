@@ -685,6 +685,26 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_is_about_to_leave_takes_room_and_is_no_flow() {
+        let word = Word::fresh(1)
+            .with_state(Role::Originator, State::Established)
+            .with_state(Role::Responder, State::Established)
+            .with_outcome(Outcome::Completed);
+        let [half_open, settled] = [(); 2].map(|()| MappedTable::of_memory(1));
+        for (place, word) in [(1, word), (2, word.with(Mark::Retired))] {
+            let flow = Flow::default();
+            flow.word.0.set(word.0);
+            flow.times.changed_ns.set(NOW_NS - SECOND_NS);
+            settled.put(0, place, &key(place), flow);
+        }
+        let mut count = Count::new(moment(), None);
+        let mut reading = Reading { view: &mut count, tables: Vec::new() };
+        reading.family((TableKind::HalfOpenIpv4, &half_open), (TableKind::FlowsIpv4, &settled)).unwrap();
+        assert_eq!(reading.tables.iter().map(|usage| usage.entries).sum::<u64>(), 2);
+        assert_eq!(count.census().flows, 1);
+    }
+
+    #[test]
     fn a_name_ends_before_its_zeros_or_with_its_last_byte() {
         assert_eq!(&*name_of(b"eth0\0\0\0\0\0\0\0\0\0\0\0\0"), "eth0");
         assert_eq!(&*name_of(b"0123456789abcdef"), "0123456789abcdef");
