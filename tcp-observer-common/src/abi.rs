@@ -1,6 +1,8 @@
 //! What kernel and userspace must agree on: the names of programs and maps, and a description of their layout that
 //! is pinned beside them, so that a command line tool of another version says so rather than misread them.
 
+use core::mem::offset_of;
+
 use crate::{
     conn::{Flow, Half, Story, Times, Word},
     counters::Counters,
@@ -200,14 +202,19 @@ pub struct Layout {
     pub limits: Limits,
 }
 
-/// A hash (FNV-1a) over the sizes of everything that lies in a map, and over this crate's version.
+/// A hash (FNV-1a) over the sizes of everything that lies in a map, over where a flow's parts lie, and over this crate's
+/// version.
 pub const LAYOUT_HASH: u64 = {
-    let sizes = [
+    let numbers = [
         size_of::<Word>(),
         size_of::<Half>(),
         size_of::<Times>(),
         size_of::<Story>(),
         size_of::<Flow>(),
+        offset_of!(Flow, times),
+        offset_of!(Flow, story),
+        offset_of!(Flow, low),
+        offset_of!(Flow, high),
         size_of::<FlowKey4>(),
         size_of::<FlowKey6>(),
         size_of::<Slot<Ipv4>>(),
@@ -223,8 +230,8 @@ pub const LAYOUT_HASH: u64 = {
     ];
     let mut hash = fnv1a(0xcbf2_9ce4_8422_2325, env!("CARGO_PKG_VERSION").as_bytes());
     let mut i = 0;
-    while i < sizes.len() {
-        hash = fnv1a(hash, &(sizes[i] as u64).to_le_bytes());
+    while i < numbers.len() {
+        hash = fnv1a(hash, &(numbers[i] as u64).to_le_bytes());
         i += 1;
     }
     hash

@@ -81,20 +81,10 @@ impl PinnedMaps {
     pub fn for_each_flow(&self, visit: impl FnMut(FlowRecord)) -> anyhow::Result<u64> {
         let moment = self.moment();
         let mut records = Records { moment, interfaces: InterfaceNames::read(self)?, take: visit };
-        let records = &mut records;
-        let never = |_, _| false;
-        read_table(&self.half_open_ipv4, Extent::Whole, records, never, |records, key, _, record| {
-            records.take(key, record)
-        })?;
-        read_table(&self.flows_ipv4, Extent::Whole, records, never, |records, key, _, record| {
-            records.take(key, record)
-        })?;
-        read_table(&self.half_open_ipv6, Extent::Whole, records, never, |records, key, _, record| {
-            records.take(key, record)
-        })?;
-        read_table(&self.flows_ipv6, Extent::Whole, records, never, |records, key, _, record| {
-            records.take(key, record)
-        })?;
+        records.read(&self.half_open_ipv4)?;
+        records.read(&self.flows_ipv4)?;
+        records.read(&self.half_open_ipv6)?;
+        records.read(&self.flows_ipv6)?;
         Ok(moment.unix_ns(moment.now_ns))
     }
 
@@ -195,6 +185,17 @@ struct Records<'a, T> {
     moment: Moment<'a>,
     interfaces: InterfaceNames,
     take: T,
+}
+
+impl<T: FnMut(FlowRecord)> Records<'_, T> {
+    /// Takes all flows of a table.
+    fn read<A>(&mut self, table: &MappedTable<A>) -> anyhow::Result<()>
+    where
+        FlowKey<A>: Key,
+    {
+        let never = |_, _| false;
+        read_table(table, Extent::Whole, self, never, |records, key, _, record| records.take(key, record)).map(drop)
+    }
 }
 
 impl<T: FnMut(FlowRecord)> View for Records<'_, T> {
