@@ -104,10 +104,10 @@ impl Found {
         spans.get((spans.len() as f64 * share) as usize).copied()
     }
 
-    /// How many records lack a segment, of how many.
-    pub fn lacking(&self) -> (usize, usize) {
-        let lacking = self.exceptions.get(compare::ONE_DIRECTION_ON_TWO_CPUS).copied().unwrap_or(0);
-        (lacking, self.kinds.values().sum())
+    /// How many records differ as two CPUs in one direction make them differ, of how many.
+    pub fn met_on_two_cpus(&self) -> (usize, usize) {
+        let met = self.exceptions.get(compare::ONE_DIRECTION_ON_TWO_CPUS).copied().unwrap_or(0);
+        (met, self.kinds.values().sum())
     }
 
     pub const fn disagreements(&self) -> usize {
