@@ -16,7 +16,7 @@ use tcp_observer_common::{
     abi::map,
     conn::Flow,
     flow::FlowKey,
-    table::{FREE, PLACES, Slot, TAGS_BYTES, is_taken, slot_at, slots_bytes},
+    table::{FREE, PLACES, Slot, TAGS_BYTES, TAKEN, is_taken, slot_at, slots_bytes},
 };
 
 /// One table. Nothing else may write to an entry while a test does.
@@ -109,11 +109,10 @@ impl<A: Copy + Eq> FlowTable<A> {
     /// Puts an entry into the first place that is free: packets look for it elsewhere.
     #[track_caller]
     pub fn put_anywhere(&self, key: FlowKey<A>, flow: Flow) {
-        const ANY_TAG: u32 = 2;
         let (tag, slot) = self.words().find(|(tag, _)| tag.load(SeqCst) == FREE).expect("there is room");
         // SAFETY: it lies in the mapping, which can be written, and nobody looks at a free place.
         unsafe { slot.write(Slot { key, flow }) };
-        tag.store(ANY_TAG, SeqCst);
+        tag.store(TAKEN, SeqCst);
     }
 
     fn places(&self) -> impl Iterator<Item = &Slot<A>> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{
     fence,
 };
 
-use tcp_observer_common::table::{Bucket, Buckets, Hash, Place, is_taken};
+use tcp_observer_common::table::{BUSY, Bucket, Buckets, Hash, Place, is_taken};
 
 /// A word of 32 bits, as BPF's instructions treat one.
 pub trait Word: Sized {
@@ -21,6 +21,7 @@ pub trait Word: Sized {
     /// With a full barrier before and after.
     fn exchange(&self, current: u32, new: u32) -> bool;
     fn acquire_fence();
+    fn release_fence();
 }
 
 /// A [`Word`] made of the atomics (`AtomicU32`, `fence`, and the orders) that the module has imported, and how it is
@@ -62,6 +63,10 @@ macro_rules! word {
 
             fn acquire_fence() {
                 fence(Acquire);
+            }
+
+            fn release_fence() {
+                fence(Release);
             }
         }
     };
@@ -159,6 +164,15 @@ impl<W, const PLACES: u32> Clone for BucketOf<'_, W, PLACES> {
 impl<W, const PLACES: u32> Copy for BucketOf<'_, W, PLACES> {}
 
 impl<W: Word, const PLACES: u32> BucketOf<'_, W, PLACES> {
+    /// Writes an entry into a place that is busy; true, for [`insert`](tcp_observer_common::table::insert).
+    pub fn write(&self, place: u32, key: u32, value: u32) -> bool {
+        let cell = &self.0[place as usize];
+        cell.number.store_relaxed(u32::from(cell.number().wrapping_add(1)));
+        cell.key.store_relaxed(key);
+        cell.value.iter().for_each(|word| word.store_relaxed(value));
+        true
+    }
+
     /// Retires the entry that is to be found in a place, as the kernel's programs do it with a flow's word; whether it was
     /// this thread that did.
     pub fn retire(&self, place: u32) -> bool {
@@ -170,7 +184,6 @@ impl<W: Word, const PLACES: u32> BucketOf<'_, W, PLACES> {
 
 impl<W: Word, const PLACES: u32> Bucket for BucketOf<'_, W, PLACES> {
     type Key = u32;
-    type Value = u32;
     const PLACES: u32 = PLACES;
 
     fn word(&self, place: u32) -> u32 {
@@ -187,15 +200,13 @@ impl<W: Word, const PLACES: u32> Bucket for BucketOf<'_, W, PLACES> {
         word.store(new);
     }
 
-    fn holds(&self, place: u32, key: &u32) -> bool {
-        self.0[place as usize].key.load_relaxed() == *key
+    fn make_busy(&self, place: u32, tag: u32) {
+        self.publish(place, tag, BUSY);
+        W::release_fence();
     }
 
-    fn write(&self, place: u32, key: &u32, value: &u32) {
-        let cell = &self.0[place as usize];
-        cell.number.store_relaxed(u32::from(cell.number().wrapping_add(1)));
-        cell.key.store_relaxed(*key);
-        cell.value.iter().for_each(|word| word.store_relaxed(*value));
+    fn holds(&self, place: u32, key: &u32) -> bool {
+        self.0[place as usize].key.load_relaxed() == *key
     }
 }
 

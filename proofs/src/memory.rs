@@ -30,11 +30,18 @@ pub struct MemoryTable<A> {
     capacity: Rc<Cell<usize>>,
     /// So many that want to put a flow in from now on get no turn.
     busy: Rc<Cell<u32>>,
+    /// That of the last one that was put in.
+    epoch: Rc<Cell<u16>>,
 }
 
 impl<A> Default for MemoryTable<A> {
     fn default() -> Self {
-        Self { flows: Rc::default(), capacity: Rc::new(Cell::new(usize::MAX)), busy: Rc::default() }
+        Self {
+            flows: Rc::default(),
+            capacity: Rc::new(Cell::new(usize::MAX)),
+            busy: Rc::default(),
+            epoch: Rc::default(),
+        }
     }
 }
 
@@ -67,7 +74,7 @@ impl<A: Address + Hash> MemoryTable<A> {
     /// # Errors
     /// When its key is there, or there is no room.
     pub fn put(&self, key: &FlowKey<A>, flow: &Flow) -> Result<(), Refusal> {
-        self.insert(key, flow, There::Stays, |_, _, _| false)
+        self.insert(key, There::Stays, |_, _, _| false, |place, epoch| place.become_like(flow, epoch))
     }
 
     /// Lets no more than this many flows in from now on.
@@ -92,9 +99,9 @@ impl<A: Address + Hash> Table<A> for MemoryTable<A> {
     fn insert(
         &self,
         key: &FlowKey<A>,
-        flow: &Flow,
         there: There,
         gives_way: impl Fn(&FlowKey<A>, &Flow, Word) -> bool,
+        write: impl FnOnce(&Flow, u16),
     ) -> Result<(), Refusal> {
         if let Some(fewer) = self.busy.get().checked_sub(1) {
             self.busy.set(fewer);
@@ -113,7 +120,10 @@ impl<A: Address + Hash> Table<A> for MemoryTable<A> {
             let leaving = oldest.find(|(key, flow)| gives_way(key, flow, flow.word.load())).ok_or(Refusal::Full)?;
             self.remove(&leaving.0);
         }
-        self.flows.borrow_mut().insert(*key, Rc::new(flow.clone()));
+        let flow = Flow::default();
+        self.epoch.set(self.epoch.get().wrapping_add(1));
+        write(&flow, self.epoch.get());
+        self.flows.borrow_mut().insert(*key, Rc::new(flow));
         Ok(())
     }
 
@@ -148,7 +158,6 @@ pub struct Memory {
     /// Ports from here on get no counters of their own.
     pub first_ephemeral: u32,
     pub port_slots: RefCell<[u64; PORT_SLOTS]>,
-    scratch: Flow,
 }
 
 impl Memory {
@@ -170,7 +179,6 @@ impl Memory {
             keeps_all: false,
             first_ephemeral: u32::from(u16::MAX) + 1,
             port_slots: RefCell::new([0; PORT_SLOTS]),
-            scratch: Flow::default(),
         }
     }
 
@@ -321,10 +329,6 @@ impl Host for Memory {
 
     fn limits(&self) -> Option<&Limits> {
         self.makes_room.then_some(&self.limits)
-    }
-
-    fn scratch(&self) -> Option<&Flow> {
-        Some(&self.scratch)
     }
 }
 

@@ -26,7 +26,8 @@ use core::{cell::Cell, ops::Deref};
 use crate::{
     conn::{
         Decision, Flow, Judged, Letter, Locality, Mark, Note, Outcome, Role, Sent, Story, Times, Verdict, Word,
-        WordCell, acknowledges_what_was_sent, begin, count, next, on_quote, tell, tell_at_length, tell_first,
+        WordCell, acknowledges_what_was_sent, begin, count, next, on_quote, tell, tell_at_length, tell_beginning,
+        tell_first,
     },
     counters::{Eviction, HookDirection, Skip, TableKind, place, tally},
     flow::{Address, FlowKey, Side},
@@ -73,18 +74,19 @@ pub trait Table<A> {
 
     /// The flow with this key, if it is seen at this moment.
     fn find(&self, key: &FlowKey<A>) -> Option<Self::Entry>;
-    /// Copies a flow in, unless the key is there and stays. Where there is no room, those that could make some are shown to
+    /// Puts a flow in, unless the key is there and stays. Where there is no room, those that could make some are shown to
     /// `gives_way`, oldest first, each with the word that it had while it was to be found; the first of which that says so
-    /// is taken out. A table without a bound shows none.
+    /// is taken out. A table without a bound shows none. `write` writes the flow where it will lie, over whatever was
+    /// there, with this epoch in its word; nobody sees it before that is done.
     ///
     /// # Errors
     /// When the key is there and stays, there is no room, or no turn.
     fn insert(
         &self,
         key: &FlowKey<A>,
-        flow: &Flow,
         there: There,
         gives_way: impl Fn(&FlowKey<A>, &Flow, Word) -> bool,
+        write: impl FnOnce(&Flow, u16),
     ) -> Result<(), Refusal>;
     fn remove(&self, key: &FlowKey<A>);
     /// The same where it is known where the flow lies.
@@ -102,6 +104,14 @@ pub struct Known<E> {
     pub is_settled: bool,
 }
 
+/// For whom a flow is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seeker {
+    /// The segment at hand, whose entry may have found it already.
+    Segment,
+    Agent,
+}
+
 /// What a new flow finds on its tuple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Predecessor {
@@ -112,7 +122,7 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
-    const NONE: Self = Self { note: Note::Nothing, is_in_the_way: false };
+    pub const NONE: Self = Self { note: Note::Nothing, is_in_the_way: false };
 }
 
 /// The tables of one address family, and which addresses of the family are this host's own.
@@ -124,10 +134,10 @@ pub trait Family<A> {
     fn flows(&self) -> Self::Table;
     fn half_open(&self) -> Self::Table;
     fn is_local(&self, addr: &A) -> bool;
-    /// Looks for a flow, of which this is a segment if there is one, first among the settled ones: where it is, it has
-    /// settled last. A method, so that the kernel can look into both tables at once.
+    /// Looks for a flow, first among the settled ones: where it is, it has settled last. A method, so that the kernel can
+    /// look into both tables at once.
     #[inline(always)]
-    fn find(&self, key: &FlowKey<A>, _segment: Option<&Segment>) -> Looked<Known<<Self::Table as Table<A>>::Entry>> {
+    fn find(&self, key: &FlowKey<A>, _seeker: Seeker) -> Looked<Known<<Self::Table as Table<A>>::Entry>> {
         if let Some(flow) = self.flows().find(key) {
             return Looked::Found(Known { flow, is_settled: true });
         }
@@ -146,7 +156,7 @@ pub trait Family<A> {
     {
         attempt(self, key, sighting)
     }
-    /// [`room::put`]. A method likewise.
+    /// Puts a copy of a flow into one of the two tables ([`room::put`]). A method likewise.
     ///
     /// # Errors
     /// As that has them.
@@ -155,7 +165,7 @@ pub trait Family<A> {
         Self: Host + Sized,
         A: Address,
     {
-        room::put(self, key, flow, there, is_half_open)
+        room::put(self, key, there, is_half_open, |place, epoch| place.become_like(flow, epoch))
     }
     /// [`room::gives_way`]. A method likewise.
     fn gives_way(&self, key: &FlowKey<A>, flow: &Flow, word: Word, is_half_open: bool) -> bool
@@ -165,13 +175,19 @@ pub trait Family<A> {
     {
         room::gives_way(self, key, flow, word, is_half_open)
     }
-    /// Makes the flow that a segment begins, in [`Host::scratch`]. A method likewise.
-    fn start(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Note) -> Started
+    /// [`begin_flow`]. A method likewise.
+    fn begin(&self, key: &FlowKey<A>, sighting: Sighting<'_>, over: Predecessor) -> Done
     where
         Self: Host + Sized,
         A: Address,
     {
-        start(self, key, sighting, over)
+        begin_flow(self, key, sighting, over)
+    }
+    /// The same for a segment whose flow was not looked for: `None` where that is known, or may be. A table that looks for a
+    /// key as it puts it in need not look twice.
+    #[inline(always)]
+    fn begin_unless_known(&self, _key: &FlowKey<A>, _sighting: Sighting<'_>) -> Option<Done> {
+        None
     }
 }
 
@@ -218,6 +234,14 @@ pub trait Host {
     {
         tell(self, flow, segment, judged);
     }
+    /// The same of its first segment.
+    #[inline(always)]
+    fn tell_beginning(&self, flow: &Flow, segment: &Segment, judged: Judged)
+    where
+        Self: Sized,
+    {
+        tell_beginning(self, flow, segment, judged);
+    }
     /// [`tell_at_length`]. A method, so that the kernel can make it a function of its own.
     fn tell_at_length(&self, flow: &Flow, segment: &Segment, judged: Judged) -> u64
     where
@@ -229,8 +253,6 @@ pub trait Host {
     fn limits(&self) -> Option<&Limits> {
         None
     }
-    /// Room for one flow that this CPU may write: a flow is too large for the kernel's stack.
-    fn scratch(&self) -> Option<&Flow>;
 }
 
 /// One accepted segment, and what it has made of a flow's word. Without padding: the kernel passes it by address, and
@@ -285,6 +307,17 @@ pub fn observe_unsteady<A: Address, E: Host + Family<A>>(
     key: &FlowKey<A>,
     sighting: Sighting<'_>,
 ) -> Result<(), Skip> {
+    // Most likely of a connection that nobody knows.
+    if matches!(sighting.segment.kind(), SegmentKind::Syn) {
+        match host.begin_unless_known(key, sighting) {
+            Some(Done::Updated) => {
+                count_segments(host, sighting);
+                return Ok(());
+            }
+            Some(Done::Skipped(reason)) => return Err(reason),
+            Some(Done::Again) | None => {}
+        }
+    }
     let mut attempts = 0;
     while attempts < ATTEMPTS {
         attempts += 1;
@@ -395,16 +428,20 @@ pub fn on_steady<A: Address, E: Host + Family<A>>(
 /// One attempt to take a segment in.
 #[inline(always)]
 pub fn attempt<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, sighting: Sighting<'_>) -> Done {
-    let done = match host.find(key, Some(sighting.segment)) {
+    let done = match host.find(key, Seeker::Segment) {
         Looked::Found(Known { flow, is_settled }) => update(host, key, &flow, is_settled, sighting),
         Looked::Unsure => Done::Again,
-        Looked::Absent => begin_flow(host, key, sighting, Predecessor::NONE),
+        Looked::Absent => host.begin(key, sighting, Predecessor::NONE),
     };
     if matches!(done, Done::Updated) {
-        let Sighting { segment, tap, .. } = sighting;
-        host.add(place::segments(tap.direction(), segment.kind()), u64::from(segment.wire_segments));
+        count_segments(host, sighting);
     }
     done
+}
+
+#[inline(always)]
+fn count_segments(host: &impl Host, Sighting { segment, tap, .. }: Sighting<'_>) {
+    host.add(place::segments(tap.direction(), segment.kind()), u64::from(segment.wire_segments));
 }
 
 /// A segment of a flow that is known.
@@ -546,69 +583,80 @@ fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &<E
     }
 }
 
-/// What came of a segment of a flow that is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Started {
-    /// It begins one, which has yet to be put into its table; the note is to be counted then.
-    Fresh(Note),
-    Skipped(Skip),
-}
-
 /// A segment of a flow that is not known: the flow goes into the half-open table, if there is room to be had.
 #[inline(always)]
-fn begin_flow<A: Address, E: Host + Family<A>>(
+pub fn begin_flow<A: Address, E: Host + Family<A>>(
     host: &E,
     key: &FlowKey<A>,
     sighting: Sighting<'_>,
     over: Predecessor,
 ) -> Done {
-    let note = match host.start(key, sighting, over.note) {
-        Started::Fresh(note) => note,
-        Started::Skipped(reason) => return Done::Skipped(reason),
-    };
-    let Some(fresh) = host.scratch() else {
-        return Done::Skipped(Skip::Contended);
+    let beginning = match Beginning::of(host, key, sighting, over.note) {
+        Ok(beginning) => beginning,
+        Err(reason) => return Done::Skipped(reason),
     };
     let there = if over.is_in_the_way { There::IsReplaced } else { There::Stays };
-    match host.put(key, fresh, there, true) {
-        // Counted only once it has room.
-        Ok(()) => {
-            count(host, note);
-            Done::Updated
-        }
-        Err(Refusal::Exists | Refusal::Busy) => Done::Again,
-        Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
-    }
+    let put = room::put(host, key, there, true, |flow, epoch| beginning.write(host, flow, epoch));
+    beginning.counted(host, put)
 }
 
-/// Makes the flow that a segment begins, if it does.
-#[inline(always)]
-pub fn start<A: Address, E: Host + Family<A>>(
-    host: &E,
-    key: &FlowKey<A>,
-    sighting: Sighting<'_>,
-    over: Note,
-) -> Started {
-    let Sighting { side, segment, tap } = sighting;
-    let Some((word, note)) = begin(key, side, segment, host.keeps_all()) else {
-        let is_nonsense = !segment.flags.are_plausible();
-        return Started::Skipped(if is_nonsense { Skip::BadFlags } else { Skip::UnknownFlow });
-    };
-    let now_ns = host.precise_ns();
-    // Sixteen bits of microseconds tell incarnations in one slot apart well enough, where the table has no number for it.
-    let word = word.in_epoch((now_ns >> 10) as u16);
-    let word = with_locality(host, key, word);
-    let word = if host.keeps_all() { word.with(Mark::MayLack) } else { word };
-    let Some(fresh) = host.scratch() else {
-        return Started::Skipped(Skip::Contended);
-    };
-    fresh.start(word, side, segment, now_ns, tap.0);
-    let note = if matches!(over, Note::Nothing) { note } else { over };
-    fresh.story.add(host, note.bit() & !Note::Nothing.bit());
-    let told = Word::fresh(0).with_roles_of(word);
-    let judged = Judged { word: told, from: word.role_of(side), note: Note::Nothing, next_seq: segment.seq };
-    host.tell(fresh, segment, judged);
-    Started::Fresh(note)
+/// A flow that a segment begins, before it lies anywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning<'a> {
+    sighting: Sighting<'a>,
+    word: Word,
+    note: Note,
+    now_ns: u64,
+}
+
+impl<'a> Beginning<'a> {
+    /// What a segment begins; `over` notes what it finds on its tuple.
+    ///
+    /// # Errors
+    /// Why it begins nothing.
+    #[inline(always)]
+    pub fn of<A: Address, E: Host + Family<A>>(
+        host: &E,
+        key: &FlowKey<A>,
+        sighting: Sighting<'a>,
+        over: Note,
+    ) -> Result<Self, Skip> {
+        let Sighting { side, segment, .. } = sighting;
+        let Some((word, note)) = begin(key, side, segment, host.keeps_all()) else {
+            let is_nonsense = !segment.flags.are_plausible();
+            return Err(if is_nonsense { Skip::BadFlags } else { Skip::UnknownFlow });
+        };
+        let now_ns = host.precise_ns();
+        let word = with_locality(host, key, word);
+        let word = if host.keeps_all() { word.with(Mark::MayLack) } else { word };
+        let note = if matches!(over, Note::Nothing) { note } else { over };
+        let note = Note::from_bits(forget(note as u64) as u8);
+        Ok(Self { sighting, word: word.forgotten(), note, now_ns })
+    }
+
+    /// Writes the flow, over whatever lies there.
+    #[inline(always)]
+    pub fn write<H: Host>(&self, host: &H, flow: &Flow, epoch: u16) {
+        let &Self { sighting: Sighting { side, segment, tap }, word, note, now_ns } = self;
+        flow.start(word.in_epoch(epoch), side, segment, now_ns, tap.0);
+        flow.story.notes.set(note.bit() & !Note::Nothing.bit());
+        let told = Word::fresh(0).with_roles_of(word);
+        let judged = Judged { word: told, from: word.role_of(side), note: Note::Nothing, next_seq: segment.seq };
+        host.tell_beginning(flow, segment, judged);
+    }
+
+    /// What has come of it, counted once it has room.
+    #[inline(always)]
+    pub fn counted<H: Host>(&self, host: &H, put: Result<(), Refusal>) -> Done {
+        match put {
+            Ok(()) => {
+                count(host, self.note);
+                Done::Updated
+            }
+            Err(Refusal::Exists | Refusal::Busy) => Done::Again,
+            Err(Refusal::Full) => Done::Skipped(Skip::TableFull),
+        }
+    }
 }
 
 /// The word with what is known now of which ends are this host's.
@@ -645,13 +693,13 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
             tally::attempt(host, word, key.port(word.side_of(Role::Responder)), Outcome::Abandoned);
         }
         host.add(place::evictions(E::HALF_OPEN, Eviction::Reused), 1);
-        let started = begin_flow(host, key, sighting, over);
+        let started = host.begin(key, sighting, over);
         if !matches!(started, Done::Updated) {
             host.half_open().remove(key);
         }
         return started;
     }
-    let started = begin_flow(host, key, sighting, over);
+    let started = host.begin(key, sighting, over);
     if let Done::Skipped(_) = started {
         return started;
     }

@@ -21,12 +21,12 @@ use crate::{
 pub fn put<A: Address, E: Host + Family<A>>(
     host: &E,
     key: &FlowKey<A>,
-    flow: &Flow,
     there: There,
     is_half_open: bool,
+    write: impl FnOnce(&Flow, u16),
 ) -> Result<(), Refusal> {
     let table = if is_half_open { host.half_open() } else { host.flows() };
-    table.insert(key, flow, there, |key, flow, word| host.gives_way(key, flow, word, is_half_open))
+    table.insert(key, there, |key, flow, word| host.gives_way(key, flow, word, is_half_open), write)
 }
 
 /// Retires an entry, seen with this word, if it is worth less than a new one; says whether it was this CPU that did.

@@ -8,14 +8,14 @@ use std::{
 
 use proofs::buckets::{BucketOf, Native, Table, Word as _, random_hash};
 use tcp_observer_common::table::{
-    Bucket, Buckets, ENTRIES, FREE, Looked, PLACES, Refusal, There, Which, copy_whole, find, find_in_two, insert,
-    release,
+    Bucket, Buckets, ENTRIES, FREE, Looked, PLACES, Refusal, There, Watch, Which, copy_whole, find, find_in_two,
+    insert, release,
 };
 
 type Full = Table<Native, PLACES>;
 
 fn put(table: &Full, key: u32, value: u32, there: There) -> Result<(), Refusal> {
-    insert(&table, &random_hash(key), &key, &value, there, |_, _| false)
+    insert(&table, &random_hash(key), &key, there, |_, _| false, |bucket, place| bucket.write(place, key, value))
 }
 
 fn value_of(table: &Full, key: u32) -> Option<u32> {
@@ -86,11 +86,12 @@ fn any_sequence_of_steps_does_what_it_does_to_a_map() {
 /// Puts a key in, where the first entry makes room that is asked after so many others; the keys of all that were asked.
 fn put_over(table: &Full, key: u32, others: usize) -> (Result<(), Refusal>, Vec<u32>) {
     let asked = RefCell::new(Vec::new());
-    let put = insert(&table, &random_hash(key), &key, &key, There::Stays, |bucket, place| {
+    let gives_way = |bucket: &BucketOf<'_, Native, PLACES>, place| {
         asked.borrow_mut().push(table.cell(0, place).words()[0]);
         asked.borrow().len() > others && bucket.retire(place)
-    });
-    (put, asked.into_inner())
+    };
+    let write = |bucket: &BucketOf<'_, Native, PLACES>, place| bucket.write(place, key, key);
+    (insert(&table, &random_hash(key), &key, There::Stays, gives_way, write), asked.into_inner())
 }
 
 #[test]
@@ -128,10 +129,12 @@ fn only_entries_of_a_keys_home_make_room_for_it() {
             // The lock of the key's home is held.
             (&&table).bucket(home).unwrap().word(0) & 1 == 1 && bucket.word(0) & 1 == 1
         };
-        let put = insert(&&table, &random_hash(key), &key, &key, There::Stays, |bucket, place| {
+        let gives_way = |bucket: &BucketOf<'_, Native, PLACES>, place| {
             assert!(is_at_home(bucket));
             bucket.retire(place)
-        });
+        };
+        let write = |bucket: &BucketOf<'_, Native, PLACES>, place| bucket.write(place, key, key);
+        let put = insert(&&table, &random_hash(key), &key, There::Stays, gives_way, write);
         assert_eq!((put, value_of(&table, key)), (Ok(()), Some(key)));
     }
 }
@@ -163,10 +166,56 @@ fn what_was_released_already_is_not_released_again() {
 }
 
 #[test]
+fn a_place_that_is_not_written_after_all_is_free_again() {
+    let table = Full::new(1);
+    put(&table, 1, 1, There::Stays).unwrap();
+    let put_in = |writes| {
+        let write = |bucket: &BucketOf<'_, Native, PLACES>, place| writes && bucket.write(place, 2, 2);
+        insert(&&table, &random_hash(2), &2, There::Stays, |_, _| false, write)
+    };
+    assert_eq!(put_in(false), Err(Refusal::Busy));
+    assert_eq!(keys_in(&table), [1].into());
+    assert_eq!((put_in(true), put_in(true)), (Ok(()), Err(Refusal::Exists)));
+    assert_eq!(keys_in(&table), [1, 2].into());
+}
+
+#[test]
+fn a_key_is_absent_until_one_that_belongs_where_it_does_is_put_in() {
+    let table = Full::new(2);
+    let with_home = |home: u32| (0..).filter(move |&key| random_hash(key).home(2) == home);
+    let (key, neighbour) = (with_home(0).next().unwrap(), with_home(0).nth(1).unwrap());
+    let hash = random_hash(key);
+    let watch = || Watch::of(&&table, &hash).unwrap();
+    let before = watch();
+    assert!(before.is_absent(&&table, &hash, &key) && before.lasts());
+    put(&table, with_home(1).next().unwrap(), 0, There::Stays).unwrap();
+    assert!(before.lasts(), "of another home");
+    put(&table, neighbour, 0, There::Stays).unwrap();
+    assert!(!before.lasts() && watch().is_absent(&&table, &hash, &key));
+    // Whoever holds the lock may be putting it in.
+    let home = (&table).bucket(0).unwrap();
+    let control = home.word(0);
+    assert!(home.exchange(0, control, control | 1));
+    assert!(!watch().is_absent(&&table, &hash, &key));
+    assert!(home.exchange(0, control | 1, control));
+    put(&table, key, 0, There::Stays).unwrap();
+    assert!(!watch().is_absent(&&table, &hash, &key));
+    // In the other bucket it is found as well.
+    let crowded = Full::new(2);
+    with_home(0).take(9).for_each(|key| put(&crowded, key, key, There::Stays).unwrap());
+    let elsewhere =
+        with_home(0).take(9).find(|key| find(&&crowded, &random_hash(*key), key).found().unwrap().index == 1);
+    let hash = random_hash(elsewhere.unwrap());
+    assert!(!Watch::of(&&crowded, &hash).unwrap().is_absent(&&crowded, &hash, &elsewhere.unwrap()));
+}
+
+#[test]
 fn two_keys_with_one_hash_are_two_entries() {
     let table = Full::new(2);
     let hash = random_hash(1);
-    let put = |key: u32| insert(&&table, &hash, &key, &key, There::Stays, |_, _| false);
+    let put = |key: u32| {
+        insert(&&table, &hash, &key, There::Stays, |_, _| false, |bucket, place| bucket.write(place, key, key))
+    };
     assert_eq!([put(1), put(2), put(2)], [Ok(()), Ok(()), Err(Refusal::Exists)]);
     let place_of = |key: u32| find(&&table, &hash, &key).found();
     let first = place_of(1).unwrap();
@@ -222,7 +271,6 @@ struct InterruptedBucket<'a> {
 
 impl Bucket for InterruptedBucket<'_> {
     type Key = u32;
-    type Value = u32;
 
     fn word(&self, place: u32) -> u32 {
         let looks = self.table.looks.get();
@@ -241,12 +289,12 @@ impl Bucket for InterruptedBucket<'_> {
         self.bucket.publish(place, current, new);
     }
 
-    fn holds(&self, place: u32, key: &u32) -> bool {
-        self.bucket.holds(place, key)
+    fn make_busy(&self, place: u32, tag: u32) {
+        self.bucket.make_busy(place, tag);
     }
 
-    fn write(&self, place: u32, key: &u32, value: &u32) {
-        self.bucket.write(place, key, value);
+    fn holds(&self, place: u32, key: &u32) -> bool {
+        self.bucket.holds(place, key)
     }
 }
 
@@ -272,7 +320,7 @@ fn fill(table: &Full, index: u32, first: u32) {
     for (key, place) in (first..).zip(1..PLACES) {
         if bucket.word(place) == FREE {
             assert!(bucket.exchange(place, FREE, 1));
-            bucket.write(place, &key, &key);
+            bucket.write(place, key, key);
             bucket.publish(place, 1, random_hash(key).tag());
         }
     }
@@ -304,10 +352,12 @@ fn a_key_goes_where_there_is_room_though_others_fill_what_it_was_about_to_take()
         let act = || filled.iter().for_each(|&index| fill(&table, index, 1_000 * (index + 1)));
         let interrupted = Interrupted { table: &table, looks: Cell::new(looks), act: &act };
         let made_room = Cell::new(0);
-        let put = insert(&&interrupted, &random_hash(KEY), &KEY, &KEY, There::Stays, |bucket, place| {
+        let gives_way = |bucket: &InterruptedBucket<'_>, place| {
             made_room.set(made_room.get() + 1);
             bucket.bucket.retire(place)
-        });
+        };
+        let write = |bucket: &InterruptedBucket<'_>, place| bucket.bucket.write(place, KEY, KEY);
+        let put = insert(&&interrupted, &random_hash(KEY), &KEY, There::Stays, gives_way, write);
         assert_eq!((put, value_of(&table, KEY)), (Ok(()), Some(KEY)), "{filled:?} after {looks} looks");
         let lost = before.difference(&keys_in(&table)).count();
         assert!(lost <= made_room.get() && made_room.get() <= usize::from(filled.len() == 2), "{lost}");
@@ -356,7 +406,7 @@ fn a_key_is_found_in_the_table_where_it_lies() {
         put(&second, key, 30, There::IsReplaced).unwrap();
     }
     let which = |key: u32| {
-        find_in_two((&&first, &&second), &random_hash(key), &key, false).found().map(|(which, found)| {
+        find_in_two((&&first, &&second), &random_hash(key), &key).found().map(|(which, found)| {
             let table = if which == Which::First { &first } else { &second };
             assert_eq!(table.cell(found.index, found.place).words()[0], key);
             which
@@ -370,7 +420,7 @@ fn a_key_is_found_in_the_table_where_it_lies() {
 fn unsure_of_a_key_that_moves(is_to_first: bool) -> u32 {
     let mut unsure = 0;
     // At each look at a word of the first table, and at each of the second.
-    for (at, is_absent_likely) in (0..80).flat_map(|at| [(at, false), (at, true)]) {
+    for at in 0..80 {
         let tables = [Full::new(2), Full::new(2)];
         let (to, from) = if is_to_first { (&tables[0], &tables[1]) } else { (&tables[1], &tables[0]) };
         put(from, 3, 3, There::Stays).unwrap();
@@ -381,7 +431,7 @@ fn unsure_of_a_key_that_moves(is_to_first: bool) -> u32 {
         let interrupted = |table, looks| Interrupted { table, looks: Cell::new(looks), act: &act };
         let (in_first, in_second) = if at < 40 { (at, u32::MAX) } else { (u32::MAX, at - 40) };
         let (first, second) = (interrupted(&tables[0], in_first), interrupted(&tables[1], in_second));
-        match find_in_two((&&first, &&second), &random_hash(3), &3, is_absent_likely) {
+        match find_in_two((&&first, &&second), &random_hash(3), &3) {
             Looked::Found(_) => {}
             Looked::Unsure => unsure += 1,
             Looked::Absent => panic!("it is there all the time: {at}"),
@@ -411,7 +461,7 @@ fn who_looks_into_two_tables_while_a_key_is_replaced_in_one_of_them_is_not_sure(
         let act = || put(table, key, 4, There::IsReplaced).unwrap();
         let looks = |of: usize| Cell::new(if of == with_it { at } else { u32::MAX });
         let [first, second] = [0, 1].map(|of| Interrupted { table: &tables[of], looks: looks(of), act: &act });
-        let looked = find_in_two((&&first, &&second), &random_hash(key), &key, false);
+        let looked = find_in_two((&&first, &&second), &random_hash(key), &key);
         assert!(!matches!(looked, Looked::Absent), "it is there all the time: table {with_it}, after {at} looks");
     }
 }
@@ -419,7 +469,7 @@ fn who_looks_into_two_tables_while_a_key_is_replaced_in_one_of_them_is_not_sure(
 #[test]
 fn who_finds_nothing_in_two_tables_while_a_home_is_locked_is_not_sure() {
     let tables = [Full::new(1), Full::new(1)];
-    let look = || find_in_two((&&tables[0], &&tables[1]), &random_hash(3), &3, true);
+    let look = || find_in_two((&&tables[0], &&tables[1]), &random_hash(3), &3);
     assert!(matches!(look(), Looked::Absent));
     for locked in [&tables[..1], &tables[1..], &tables[..]] {
         // The lowest bit of the control word, as the one who holds it has set it.

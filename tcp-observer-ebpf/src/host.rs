@@ -18,7 +18,7 @@ use tcp_observer_common::{
     histogram::Sample,
     limits::Limits,
     local,
-    observer::{self, Done, Family, Host, Known, Sighting, Started, Tap, Transition},
+    observer::{self, Beginning, Done, Family, Host, Known, Predecessor, Seeker, Sighting, Tap, Transition},
     room,
     segment::Segment,
     seq::SeqNum,
@@ -28,10 +28,12 @@ use tcp_observer_common::{
 
 use crate::{
     maps::{
-        CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV4_PLACES, LOCAL_IPV6, LOCAL_IPV6_PLACES, PORTS,
-        SCRATCH, TICK, UNSTEADY,
+        CLOCK, COUNTERS, HANDSHAKES, LAYOUT, LOCAL_IPV4, LOCAL_IPV4_PLACES, LOCAL_IPV6, LOCAL_IPV6_PLACES, PORTS, TICK,
+        UNSTEADY,
     },
-    table::{Entry, FLOWS4, FLOWS6, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6, find4, find6},
+    table::{
+        Entry, FLOWS4, FLOWS6, FlowTable, FlowTable4, FlowTable6, HALF_OPEN4, HALF_OPEN6, find4, find6, put_half_open,
+    },
 };
 
 /// Set at load by tests, which then put the time into [`CLOCK`]. The verifier knows its value and drops the branch.
@@ -107,19 +109,19 @@ where
     packed(observer::attempt(&Kernel::Packets, key, sighting))
 }
 
-/// [`observer::start`] for IPv4 as a function likewise. `side_and_over` is a bit for the side, and above it what to note
-/// of the predecessor.
+/// [`Family::begin`] for IPv4 as a function likewise, which puts the flow together where it will lie. `asked` is a bit for
+/// the side, one for [`UNLESS_KNOWN`], one for what is in the way, and above them what to note of the predecessor.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn start_ipv4(key: *const FlowKey4, side_and_over: u64, segment: *const Segment, tap: u64) -> u64 {
-    start(key, side_and_over, segment, tap)
+extern "C" fn begin_ipv4(key: *const FlowKey4, asked: u64, segment: *const Segment, tap: u64) -> u64 {
+    begin((&HALF_OPEN4, &FLOWS4), key, asked, segment, tap)
 }
 
 /// The same for IPv6.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn start_ipv6(key: *const FlowKey6, side_and_over: u64, segment: *const Segment, tap: u64) -> u64 {
-    start(key, side_and_over, segment, tap)
+extern "C" fn begin_ipv6(key: *const FlowKey6, asked: u64, segment: *const Segment, tap: u64) -> u64 {
+    begin((&HALF_OPEN6, &FLOWS6), key, asked, segment, tap)
 }
 
 macro_rules! room {
@@ -156,7 +158,7 @@ where
     };
     let host = Kernel::from_bits(there >> 1);
     let there = if there & 1 == 0 { There::Stays } else { There::IsReplaced };
-    code(room::put(&host, key, flow, there, is_half_open))
+    code(room::put(&host, key, there, is_half_open, |place, epoch| place.become_like(flow, epoch)))
 }
 
 #[inline(always)]
@@ -194,35 +196,48 @@ fn code(put: Result<(), Refusal>) -> u64 {
     }
 }
 
-#[inline(always)]
-fn side_and_over(side: Side, over: Note) -> u64 {
-    side as u64 | (over as u64) << 1
-}
+/// The flow was not looked for: [`KNOWN`] comes back where it is there, or may be.
+const UNLESS_KNOWN: u64 = 2;
+const IN_THE_WAY: u64 = 4;
+const OVER_SHIFT: u32 = 3;
+/// No [`Done`].
+const KNOWN: u64 = u64::MAX;
 
-/// [`Started`] in one register: below 256 a reason, from there on a note.
 #[inline(always)]
-fn started(packed: u64) -> Started {
-    if packed < 256 {
-        Started::Skipped(Skip::from_bits(packed as u8))
-    } else {
-        Started::Fresh(Note::from_bits(packed as u8))
-    }
+fn asked_over(side: Side, over: Predecessor) -> u64 {
+    side as u64 | if over.is_in_the_way { IN_THE_WAY } else { 0 } | (over.note as u64) << OVER_SHIFT
 }
 
 #[inline(always)]
-fn start<A: Address>(key: *const FlowKey<A>, side_and_over: u64, segment: *const Segment, tap: u64) -> u64
+fn begin<A: Address, B>(
+    tables: (&FlowTable<A, B>, &FlowTable<A, B>),
+    key: *const FlowKey<A>,
+    asked: u64,
+    segment: *const Segment,
+    tap: u64,
+) -> u64
 where
     Kernel: Family<A>,
 {
     // SAFETY: null, or references of the only callers.
     let (Some(key), Some(segment)) = (unsafe { key.as_ref() }, unsafe { segment.as_ref() }) else {
-        return Skip::Contended as u64;
+        return packed(Done::Again);
     };
-    let sighting = Sighting { side: Side::from_bits(side_and_over as u8 & 1), segment, tap: Tap(tap as u32) };
-    match observer::start(&Kernel::Packets, key, sighting, Note::from_bits((side_and_over >> 1) as u8)) {
-        Started::Fresh(note) => 256 | note as u64,
-        Started::Skipped(reason) => reason as u64,
+    let host = Kernel::Packets;
+    let sighting = Sighting { side: Side::from_bits(asked as u8 & 1), segment, tap: Tap(tap as u32) };
+    let beginning = match Beginning::of(&host, key, sighting, Note::from_bits((asked >> OVER_SHIFT) as u8)) {
+        Ok(beginning) => beginning,
+        Err(reason) => return packed(Done::Skipped(reason)),
+    };
+    let there = if asked & IN_THE_WAY == 0 { There::Stays } else { There::IsReplaced };
+    let is_unlooked = asked & UNLESS_KNOWN != 0;
+    let gives_way = |key: &FlowKey<A>, flow: &Flow, word| host.gives_way(key, flow, word, true);
+    let write = |flow: &Flow, epoch| beginning.write(&host, flow, epoch);
+    let put = put_half_open(tables, key, there, is_unlooked, gives_way, write);
+    if is_unlooked && matches!(put, Err(Refusal::Exists)) {
+        return KNOWN;
     }
+    packed(beginning.counted(&host, put))
 }
 
 /// [`Done`] in one register.
@@ -285,7 +300,10 @@ extern "C" fn story_tell(flow: *const Flow, segment: *const Segment, word: u64, 
 /// Where the entry has found the flow of the segment at hand, for the first attempt to take it in: zero where it has not,
 /// or where that attempt has come to nothing.
 #[inline(always)]
-fn found_at_entry() -> u64 {
+fn found_at_entry(seeker: Seeker) -> u64 {
+    if matches!(seeker, Seeker::Agent) {
+        return 0;
+    }
     let Some(stash) = UNSTEADY.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own; packets do not interrupt each other.
     unsafe { mem::take(&mut (*stash).found) }
@@ -390,12 +408,6 @@ impl Host for Kernel {
         }
         PORT_SLOTS
     }
-
-    #[inline(always)]
-    fn scratch(&self) -> Option<&Flow> {
-        // SAFETY: this CPU's own, of a flow's size and alignment; packets do not interrupt each other.
-        SCRATCH.get_ptr_mut(0).map(|bytes| unsafe { &*bytes.cast::<Flow>() })
-    }
 }
 
 impl Family<Ipv4> for Kernel {
@@ -419,9 +431,18 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
-    fn start(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Note) -> Started {
-        let side_and_over = side_and_over(sighting.side, over);
-        started(start_ipv4(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+    fn begin(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>, over: Predecessor) -> Done {
+        let asked = asked_over(sighting.side, over);
+        unpacked(begin_ipv4(key, asked, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
+    fn begin_unless_known(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>) -> Option<Done> {
+        let asked = asked_over(sighting.side, Predecessor::NONE) | UNLESS_KNOWN;
+        match begin_ipv4(key, asked, sighting.segment, u64::from(sighting.tap.0)) {
+            KNOWN => None,
+            done => Some(unpacked(done)),
+        }
     }
 
     #[inline(always)]
@@ -445,9 +466,9 @@ impl Family<Ipv4> for Kernel {
     }
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey<Ipv4>, segment: Option<&Segment>) -> Looked<Known<Entry>> {
-        match segment.map_or(0, |_| found_at_entry()) {
-            0 => find4(key, segment),
+    fn find(&self, key: &FlowKey<Ipv4>, seeker: Seeker) -> Looked<Known<Entry>> {
+        match found_at_entry(seeker) {
+            0 => find4(key, seeker),
             at => FLOWS4.find_again(key, at),
         }
     }
@@ -479,9 +500,18 @@ impl Family<Ipv6> for Kernel {
     }
 
     #[inline(always)]
-    fn start(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Note) -> Started {
-        let side_and_over = side_and_over(sighting.side, over);
-        started(start_ipv6(key, side_and_over, sighting.segment, u64::from(sighting.tap.0)))
+    fn begin(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>, over: Predecessor) -> Done {
+        let asked = asked_over(sighting.side, over);
+        unpacked(begin_ipv6(key, asked, sighting.segment, u64::from(sighting.tap.0)))
+    }
+
+    #[inline(always)]
+    fn begin_unless_known(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>) -> Option<Done> {
+        let asked = asked_over(sighting.side, Predecessor::NONE) | UNLESS_KNOWN;
+        match begin_ipv6(key, asked, sighting.segment, u64::from(sighting.tap.0)) {
+            KNOWN => None,
+            done => Some(unpacked(done)),
+        }
     }
 
     #[inline(always)]
@@ -505,9 +535,9 @@ impl Family<Ipv6> for Kernel {
     }
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey<Ipv6>, segment: Option<&Segment>) -> Looked<Known<Entry>> {
-        match segment.map_or(0, |_| found_at_entry()) {
-            0 => find6(key, segment),
+    fn find(&self, key: &FlowKey<Ipv6>, seeker: Seeker) -> Looked<Known<Entry>> {
+        match found_at_entry(seeker) {
+            0 => find6(key, seeker),
             at => FLOWS6.find_again(key, at),
         }
     }

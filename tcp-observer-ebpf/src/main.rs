@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 #![allow(internal_features, reason = "BPF's compare-and-exchange is reached through the compiler's intrinsics only")]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 
 mod frame;
 mod host;

@@ -6,7 +6,6 @@ use aya_ebpf::{
 };
 use tcp_observer_common::{
     abi::{Adopted, Geometry, InterfaceName, Layout, Ports},
-    conn::Flow,
     counters::Counters,
     flow::{FlowKey4, FlowKey6, Ipv4, Ipv6},
     histogram::{HISTOGRAMS, Histogram},
@@ -15,11 +14,7 @@ use tcp_observer_common::{
     table::{PLACES, slots_bytes},
 };
 
-/// A flow's bytes. The flow itself, made of cells, cannot be the type of a static.
-#[repr(C, align(8))]
-pub struct FlowBytes([u64; size_of::<Flow>() / 8]);
-
-/// The bytes of a flow to be taken in, of either family.
+/// The bytes of a flow to be taken in, of either family. The flow itself, made of cells, cannot be the type of a static.
 #[repr(C, align(8))]
 pub struct AdoptedBytes([u64; size_of::<Adopted<Ipv6>>() / 8]);
 
@@ -84,10 +79,7 @@ pub static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 /// What the coarse clock said, and in which tick.
 #[map]
 pub static TICK: PerCpuArray<Tick> = PerCpuArray::with_max_entries(1, 0);
-/// Where a new flow is put together: too large for the stack.
-#[map]
-pub static SCRATCH: PerCpuArray<FlowBytes> = PerCpuArray::with_max_entries(1, 0);
-/// A flow that the agent asks to take in, likewise.
+/// A flow that the agent asks to take in: too large for the stack.
 #[map]
 pub static ADOPTING: PerCpuArray<AdoptedBytes> = PerCpuArray::with_max_entries(1, 0);
 /// The segment that has left the shortest path, on its way from the entry to the program for all others.

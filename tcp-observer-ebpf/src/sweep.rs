@@ -11,7 +11,7 @@ use tcp_observer_common::{
     conn::Word,
     counters::TableKind,
     flow::{Address, Ipv4, Ipv6},
-    observer::{Family, Host, Known, Table},
+    observer::{Family, Host, Known, Seeker, Table},
     sweep::{self, Found, sweep_entry},
     table::{self, Bucket, Buckets, Looked, PLACES, Refusal, There},
 };
@@ -135,7 +135,7 @@ where
     // SAFETY: the caller's frame is long enough; packet access need not be aligned.
     let Gone { word, last_seen_ns, key } = unsafe { gone.read_unaligned() };
     let host = Kernel::Sweep;
-    if let Looked::Found(Known { flow, .. }) = host.find(&key, None) {
+    if let Looked::Found(Known { flow, .. }) = host.find(&key, Seeker::Agent) {
         sweep::end_without_socket(&host, &key, &flow, Found { word: Word(word), last_seen_ns }, now_ns);
     }
 }
@@ -170,7 +170,7 @@ where
     let Adopted { flow, key } = unsafe { &*room.cast::<Adopted<A>>() };
     let host = Kernel::Sweep;
     let is_settled = flow.word.load().is_settled();
-    if !matches!(host.find(key, None), Looked::Absent) {
+    if !matches!(host.find(key, Seeker::Agent), Looked::Absent) {
         return request::KNOWN_ALREADY;
     }
     match host.put(key, flow, There::Stays, !is_settled) {
@@ -179,7 +179,7 @@ where
         Err(Refusal::Full) => return request::NO_ROOM,
     }
     // Or in this very moment, in the other table. Of the two, lookups find the settled one.
-    if is_settled || !matches!(host.find(key, None), Looked::Found(Known { is_settled: false, .. })) {
+    if is_settled || !matches!(host.find(key, Seeker::Agent), Looked::Found(Known { is_settled: false, .. })) {
         Family::<A>::half_open(&host).remove(key);
     }
     request::ADOPTED

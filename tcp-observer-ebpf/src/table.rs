@@ -5,6 +5,7 @@
 //! since such a function cannot give back a pointer.
 
 use core::{
+    arch::asm,
     intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg},
     marker::PhantomData,
     ops::Deref,
@@ -15,11 +16,10 @@ use aya_ebpf::maps::Array;
 use tcp_observer_common::{
     conn::{Flow, Word},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
-    observer::{Known, Table},
-    segment::{Segment, SegmentKind},
+    observer::{Known, Seeker, Table},
     table::{
-        self, Bucket, Buckets, ENTRIES, Found, Hash, LINE, Looked, PLACES, Refusal, Slot, There, Which, is_taken,
-        slot_at,
+        self, BUSY, Bucket, Buckets, ENTRIES, Found, Hash, LINE, Looked, PLACES, Refusal, Slot, There, Watch, Which,
+        is_taken, slot_at,
     },
     verifier::{forget, forget_index},
 };
@@ -96,7 +96,7 @@ impl<A> BucketAt<A> {
 
     /// Asks for all lines of an entry. Off the shortest path all are needed, and they would come one after the other.
     #[inline(always)]
-    fn ask_for(&self, place: u32) {
+    fn ask_for_all(&self, place: u32) {
         if let Some(slot) = self.checked_slot(place) {
             ask_for(slot);
         }
@@ -115,6 +115,27 @@ impl<A> BucketAt<A> {
         }
         // SAFETY: as in `flow`.
         Some(unsafe { &(*slot).flow })
+    }
+
+    /// Writes an entry into a place that is busy by this CPU's doing: the key, and by `write` the flow, whose word is to have
+    /// the epoch after that of the last one there.
+    #[inline(always)]
+    fn write(&self, place: u32, key: &FlowKey<A>, write: impl FnOnce(&Flow, u16)) -> bool {
+        let Some(slot) = self.checked_slot(place) else {
+            return false;
+        };
+        // SAFETY: within the bucket; a key is made of these words.
+        let (to, from) = unsafe { ((&raw mut (*slot).key).cast::<u32>(), (&raw const *key).cast::<u32>()) };
+        let mut i = 0;
+        while i < size_of::<FlowKey<A>>() / size_of::<u32>() {
+            // SAFETY: as above. Volatile, so that a loop is what it stays.
+            unsafe { write_volatile(to.add(i), *from.add(i)) };
+            i += 1;
+        }
+        // SAFETY: within the bucket; any bytes are a flow.
+        let flow = unsafe { &(*slot).flow };
+        write(flow, flow.word.load().epoch().wrapping_add(1));
+        true
     }
 
     /// The word, the key and the flow of an entry that is to be found in a place. The word is read first and the tag last:
@@ -152,6 +173,14 @@ fn ask_for<A>(slot: *mut Slot<A>) {
     }
 }
 
+/// What stands before is written before what stands behind, as far as the compiler goes: it takes it that this looks at all
+/// of memory. (It has no fence for BPF.)
+#[inline(always)]
+fn keep_in_order() {
+    // SAFETY: no instruction.
+    unsafe { asm!("", options(nostack, preserves_flags)) };
+}
+
 /// Whether an entry has this key.
 #[inline(always)]
 fn has<A>(slot: *const Slot<A>, key: &FlowKey<A>) -> bool {
@@ -178,12 +207,19 @@ fn has<A>(slot: *const Slot<A>, key: &FlowKey<A>) -> bool {
 
 impl<A: Address> Bucket for BucketAt<A> {
     type Key = FlowKey<A>;
-    type Value = Flow;
 
     #[inline(always)]
     fn word(&self, place: u32) -> u32 {
         // SAFETY: within the bucket's first line.
         unsafe { read_volatile(self.word_at(place)) }
+    }
+
+    #[inline(always)]
+    fn two_tags(&self, place: u32) -> u64 {
+        // SAFETY: as above; lines of tags are aligned, and places that are even to eight bytes. As x86-64 and aarch64 load
+        // eight bytes at once, so each half is one load.
+        let both = unsafe { read_volatile(self.word_at(place).cast::<u64>()) };
+        if cfg!(target_endian = "little") { both } else { both.rotate_left(32) }
     }
 
     #[inline(always)]
@@ -194,6 +230,7 @@ impl<A: Address> Bucket for BucketAt<A> {
 
     #[inline(always)]
     fn publish(&self, place: u32, current: u32, new: u32) {
+        keep_in_order();
         // x86-64 keeps stores in their order. An exchange would wait until all lines of the entry have come.
         if cfg!(bpf_target_arch = "x86_64") {
             // SAFETY: as above.
@@ -204,34 +241,22 @@ impl<A: Address> Bucket for BucketAt<A> {
     }
 
     #[inline(always)]
-    fn holds(&self, place: u32, key: &FlowKey<A>) -> bool {
-        has(self.slot(place), key)
+    fn make_busy(&self, place: u32, tag: u32) {
+        self.publish(place, tag, BUSY);
+        keep_in_order();
     }
 
     #[inline(always)]
-    fn write(&self, place: u32, key: &FlowKey<A>, value: &Flow) {
-        const WORDS: usize = size_of::<Flow>() / 8;
-        let Some(slot) = self.checked_slot(place) else {
-            return;
-        };
-        // SAFETY: within the bucket, busy by this CPU's doing; key and flow are made of these words, the first of a flow
-        // is its state word. Volatile, so that a loop is what it stays, and nothing is written later than it stands here.
-        unsafe {
-            let (to, from) = ((&raw mut (*slot).key).cast::<u32>(), (&raw const *key).cast::<u32>());
-            let mut i = 0;
-            while i < size_of::<FlowKey<A>>() / size_of::<u32>() {
-                write_volatile(to.add(i), *from.add(i));
-                i += 1;
-            }
-            let (to, from) = ((&raw mut (*slot).flow).cast::<u64>(), (&raw const *value).cast::<u64>());
-            let epoch = Word(read_volatile(to)).epoch().wrapping_add(1);
-            write_volatile(to, Word(read_volatile(from)).in_epoch(epoch).0);
-            let mut i = 1;
-            while i < WORDS {
-                write_volatile(to.add(i), read_volatile(from.add(i)));
-                i += 1;
-            }
+    fn ask_for(&self, place: u32) {
+        if let Some(slot) = self.checked_slot(place) {
+            // SAFETY: within the bucket; a plain word.
+            unsafe { read_volatile((*slot).flow.word.0.as_ptr()) };
         }
+    }
+
+    #[inline(always)]
+    fn holds(&self, place: u32, key: &FlowKey<A>) -> bool {
+        has(self.slot(place), key)
     }
 }
 
@@ -278,36 +303,30 @@ impl Deref for Entry {
     }
 }
 
-/// Looks into both tables of IPv4 for the flow of a segment; or, without one, for a flow that the agent has named.
+/// Looks into both tables of IPv4.
 #[inline(always)]
-pub fn find4(key: &FlowKey4, segment: Option<&Segment>) -> Looked<Known<Entry>> {
+pub fn find4(key: &FlowKey4, seeker: Seeker) -> Looked<Known<Entry>> {
     known(
         FLOWS4,
         HALF_OPEN4,
-        match segment {
-            Some(segment) => table_find_ipv4(key, is_opening(segment)),
-            None => table_find_settled_first_ipv4(key),
+        match seeker {
+            Seeker::Segment => table_find_ipv4(key),
+            Seeker::Agent => table_find_settled_first_ipv4(key),
         },
     )
 }
 
 /// And of IPv6.
 #[inline(always)]
-pub fn find6(key: &FlowKey6, segment: Option<&Segment>) -> Looked<Known<Entry>> {
+pub fn find6(key: &FlowKey6, seeker: Seeker) -> Looked<Known<Entry>> {
     known(
         FLOWS6,
         HALF_OPEN6,
-        match segment {
-            Some(segment) => table_find_ipv6(key, is_opening(segment)),
-            None => table_find_settled_first_ipv6(key),
+        match seeker {
+            Seeker::Segment => table_find_ipv6(key),
+            Seeker::Agent => table_find_settled_first_ipv6(key),
         },
     )
-}
-
-/// Whether a segment most likely opens a connection, so that there is no flow.
-#[inline(always)]
-fn is_opening(segment: &Segment) -> u64 {
-    u64::from(segment.kind() == SegmentKind::Syn)
 }
 
 /// Where an entry lies, in a register: the bucket's index, the place in four bits, and [`FOUND`], with [`HALF_OPEN`] where
@@ -351,6 +370,44 @@ impl<A: Address, B> FlowTable<A, B> {
     }
 }
 
+/// [`table::insert`], where entries are shown as what they are.
+#[inline(always)]
+fn put<A: Address, B>(
+    table: &FlowTable<A, B>,
+    hash: &Hash<impl Fn() -> u32>,
+    key: &FlowKey<A>,
+    there: There,
+    gives_way: impl Fn(&FlowKey<A>, &Flow, Word) -> bool,
+    write: impl FnOnce(&BucketAt<A>, u32) -> bool,
+) -> Result<(), Refusal> {
+    let gives_way =
+        |bucket: &BucketAt<A>, place| bucket.entry(place).is_some_and(|(word, key, flow)| gives_way(key, flow, word));
+    table::insert(table, hash, key, there, gives_way, write)
+}
+
+/// Puts a flow among the half-open ones, unless it is there or among the settled ones. Without `looks` it is known not to
+/// be among these.
+///
+/// # Errors
+/// [`Refusal::Exists`] where it is there, or may be; otherwise as [`Table::insert`].
+#[inline(always)]
+pub fn put_half_open<A: Address, B>(
+    (half_open, flows): (&FlowTable<A, B>, &FlowTable<A, B>),
+    key: &FlowKey<A>,
+    there: There,
+    looks: bool,
+    gives_way: impl Fn(&FlowKey<A>, &Flow, Word) -> bool,
+    write: impl FnOnce(&Flow, u16),
+) -> Result<(), Refusal> {
+    let hash = hash(key);
+    table::ask_for(half_open, &hash);
+    let watch = Watch::of(flows, &hash).ok_or(Refusal::Full)?;
+    if looks && !watch.is_absent(flows, &hash, key) {
+        return Err(Refusal::Exists);
+    }
+    put(half_open, &hash, key, there, gives_way, |bucket, place| watch.lasts() && bucket.write(place, key, write))
+}
+
 /// Takes the entry with this key out, which is this CPU's to take out.
 #[inline(always)]
 fn remove<A: Address, B>(table: &FlowTable<A, B>, key: &FlowKey<A>) {
@@ -373,12 +430,12 @@ macro_rules! family {
         /// there by its entry. (Of a flow that is about to move, its word says so, and it is looked for again.)
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $find(key: *const $key, is_opening: u64) -> u64 {
+        extern "C" fn $find(key: *const $key) -> u64 {
             // SAFETY: null, or a reference of the only callers.
             let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
-            match table::find_in_two((&$half_open, &$flows), &hash(key), key, is_opening != 0) {
+            match table::find_in_two((&$half_open, &$flows), &hash(key), key) {
                 Looked::Found((which, found)) => {
-                    found.bucket.ask_for(found.place);
+                    found.bucket.ask_for_all(found.place);
                     packed(found) | if which == Which::First { HALF_OPEN } else { 0 }
                 }
                 Looked::Absent => ABSENT,
@@ -392,7 +449,7 @@ macro_rules! family {
         extern "C" fn $find_settled_first(key: *const $key) -> u64 {
             // SAFETY: as above.
             let Some(key) = (unsafe { key.as_ref() }) else { return ABSENT };
-            match table::find_in_two((&$flows, &$half_open), &hash(key), key, false) {
+            match table::find_in_two((&$flows, &$half_open), &hash(key), key) {
                 Looked::Found((which, found)) => packed(found) | if which == Which::First { 0 } else { HALF_OPEN },
                 Looked::Absent => ABSENT,
                 Looked::Unsure => UNSURE,
@@ -443,13 +500,11 @@ macro_rules! table {
             fn insert(
                 &self,
                 key: &FlowKey<$address>,
-                flow: &Flow,
                 there: There,
                 gives_way: impl Fn(&FlowKey<$address>, &Flow, Word) -> bool,
+                write: impl FnOnce(&Flow, u16),
             ) -> Result<(), Refusal> {
-                table::insert(self, &hash(key), key, flow, there, |bucket, place| {
-                    bucket.entry(place).is_some_and(|(word, key, flow)| gives_way(key, flow, word))
-                })
+                put(self, &hash(key), key, there, gives_way, |bucket, place| bucket.write(place, key, write))
             }
 
             #[inline(always)]

@@ -25,15 +25,13 @@ pub struct Preempted<'a> {
     /// How many places are still passed before.
     left: Cell<u32>,
     intruder: RefCell<Option<Box<dyn FnOnce() + 'a>>>,
-    /// A CPU has a scratch of its own.
-    scratch: Flow,
 }
 
 impl<'a> Preempted<'a> {
     pub fn new(memory: &'a Memory, at: u32, intruder: impl FnOnce() + 'a) -> Self {
         let intruder: Box<dyn FnOnce() + 'a> = Box::new(intruder);
         let intruder = RefCell::new(Some(intruder));
-        Self { memory, left: Cell::new(at), intruder, scratch: Flow::default() }
+        Self { memory, left: Cell::new(at), intruder }
     }
 
     /// Whether the interruption has happened.
@@ -127,10 +125,6 @@ impl Host for &Preempted<'_> {
         tell(self, flow, segment, judged);
         self.place();
     }
-
-    fn scratch(&self) -> Option<&Flow> {
-        Some(&self.scratch)
-    }
 }
 
 /// A table whose users may be interrupted before and after each access.
@@ -153,12 +147,14 @@ impl Table<Ipv4> for Watched<'_, '_> {
     fn insert(
         &self,
         key: &FlowKey4,
-        flow: &Flow,
         there: There,
         gives_way: impl Fn(&FlowKey4, &Flow, Word) -> bool,
+        write: impl FnOnce(&Flow, u16),
     ) -> Result<(), Refusal> {
         self.cpu.place();
-        let inserted = self.table.insert(key, flow, there, gives_way);
+        let flow = Flow::default();
+        write(&flow, 0);
+        let inserted = self.table.insert(key, there, gives_way, |place, epoch| place.become_like(&flow, epoch));
         self.cpu.place();
         inserted
     }

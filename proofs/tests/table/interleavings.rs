@@ -16,11 +16,11 @@ use loom::{
 };
 use proofs::{
     amount::amount,
-    buckets::{Table, Word as _},
+    buckets::{BucketOf, Table, Word as _},
 };
 use tcp_observer_common::table::{
-    Bucket as _, Buckets as _, FREE, Hash, Looked, Refusal, There, copy_whole, find, find_in_two, insert, is_taken,
-    release,
+    Bucket as _, Buckets as _, FREE, Hash, Looked, Refusal, There, Watch, copy_whole, find, find_in_two, insert,
+    is_taken, release,
 };
 
 proofs::word!(
@@ -56,12 +56,13 @@ fn hash(key: u32) -> Hash<impl Fn() -> u32 + Copy> {
 }
 
 fn put(table: &Small, key: u32, value: u32, there: There) -> Result<(), Refusal> {
-    insert(&table, &hash(key), &key, &value, there, |_, _| false)
+    insert(&table, &hash(key), &key, there, |_, _| false, |bucket, place| bucket.write(place, key, value))
 }
 
 /// The same, where whatever lies in its home makes room for it.
 fn put_over(table: &Small, key: u32, value: u32) -> Result<(), Refusal> {
-    insert(&table, &hash(key), &key, &value, There::Stays, |bucket, place| bucket.retire(place))
+    let write = |bucket: &BucketOf<'_, Explored, 3>, place| bucket.write(place, key, value);
+    insert(&table, &hash(key), &key, There::Stays, |bucket, place| bucket.retire(place), write)
 }
 
 /// Takes out what lies in a place, as the sweep does; whether it was there to be taken out.
@@ -146,12 +147,36 @@ fn who_looks_for_a_key_that_moves_to_the_other_table_finds_it_or_is_not_sure() {
                 })
             };
             let tables = if looks_there_first { (&&*to, &&*from) } else { (&&*from, &&*to) };
-            let looked = find_in_two(tables, &hash(ONE), &ONE, true);
+            let looked = find_in_two(tables, &hash(ONE), &ONE);
             assert!(!matches!(looked, Looked::Absent));
             racer.join().unwrap();
             assert_eq!((to.places_of(ONE), from.places_of(ONE)), (1, 0));
         });
     }
+}
+
+#[test]
+fn a_key_that_moves_to_the_other_table_is_not_begun_anew() {
+    explore(|| {
+        let (to, from) = (Arc::new(Small::new(2)), Arc::new(Small::in_order(2)));
+        put(&from, ONE, 7, There::Stays).unwrap();
+        let racer = {
+            let (to, from) = (Arc::clone(&to), Arc::clone(&from));
+            race(move || {
+                put(&to, ONE, 7, There::Stays).unwrap();
+                let found = find(&&*from, &hash(ONE), &ONE).found().unwrap();
+                assert!(release(&found.bucket, found.place, hash(ONE).tag()));
+            })
+        };
+        let watch = Watch::of(&&*to, &hash(ONE)).unwrap();
+        if watch.is_absent(&&*to, &hash(ONE), &ONE) {
+            let write = |bucket: &BucketOf<'_, Explored, 3>, place| watch.lasts() && bucket.write(place, ONE, 8);
+            let begun = insert(&&*from, &hash(ONE), &ONE, There::Stays, |_, _| false, write);
+            assert!(begun.is_err(), "it is in one of the tables all the time");
+        }
+        racer.join().unwrap();
+        assert_eq!((to.places_of(ONE), from.places_of(ONE)), (1, 0));
+    });
 }
 
 #[test]
@@ -218,5 +243,25 @@ fn a_copy_is_of_one_entry_although_its_place_changes_hands() {
         }
         racer.join().unwrap();
         assert!(is_taken(table.cell(0, 1).tag.load()));
+    });
+}
+
+#[test]
+fn a_copy_is_of_one_entry_although_it_makes_way_for_another() {
+    explore(|| {
+        let table = Arc::new(Small::new(1));
+        put(&table, ONE, 0x11, There::Stays).unwrap();
+        put(&table, 9, 0x99, There::Stays).unwrap();
+        let racer = {
+            let table = Arc::clone(&table);
+            race(move || put_over(&table, OTHER, 0x22))
+        };
+        for cell in [1, 2].map(|place| table.cell(0, place)) {
+            if let Some([key, one, other]) = copy_whole(cell, || cell.words()) {
+                assert!(one == other && one == key * 0x11, "{key} {one:x} {other:x}");
+            }
+        }
+        racer.join().unwrap().unwrap();
+        assert_eq!(table.places_of(OTHER), 1);
     });
 }

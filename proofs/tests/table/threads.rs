@@ -42,7 +42,8 @@ fn each_key_is_left_once_and_every_copy_whole(
                     let old = find_published(&table, &random_hash(key), &key).filter(|_| step % 5 == 0);
                     let old = old.filter(|found| found.bucket.retire(found.place));
                     let there = if old.is_some() { There::IsReplaced } else { There::Stays };
-                    match insert(&table, &random_hash(key), &key, &value, there, gives_way) {
+                    let write = |bucket: &BucketOf<'_, Native, PLACES>, place| bucket.write(place, key, value);
+                    match insert(&table, &random_hash(key), &key, there, gives_way, write) {
                         Ok(()) | Err(Refusal::Exists) => {}
                         Err(Refusal::Busy) => old.iter().for_each(take_out),
                         // Four may be on their way out at once.

@@ -31,7 +31,7 @@ pub use note::Note;
 pub use record::{Flow, WordCell};
 pub use state::{Phase, State};
 pub(crate) use story::tell_first;
-pub use story::{Judged, Letter, Story, count, letter_alone, tell, tell_at_length};
+pub use story::{Judged, Letter, Story, count, letter_alone, tell, tell_at_length, tell_beginning};
 pub use times::Times;
 pub use unreachable::on_quote;
 pub use word::{How, Initiator, Locality, Mark, Outcome, Role, Word};

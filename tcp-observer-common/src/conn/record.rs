@@ -65,6 +65,21 @@ impl Flow {
         }
     }
 
+    /// Becomes a copy of another flow, whose word has this epoch. The word is written first and nothing later than it stands
+    /// here: volatile, and so a loop is what it stays.
+    #[inline(always)]
+    pub fn become_like(&self, other: &Flow, epoch: u16) {
+        let (to, from) = (core::ptr::from_ref(self).cast::<u64>().cast_mut(), core::ptr::from_ref(other).cast::<u64>());
+        // SAFETY: the first word of a flow is its word.
+        unsafe { to.write_volatile(Word(from.read_volatile()).in_epoch(epoch).0) };
+        let mut i = 1;
+        while i < size_of::<Self>() / size_of::<u64>() {
+            // SAFETY: within the flows, all of which is cells of plain numbers, without padding.
+            unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+            i += 1;
+        }
+    }
+
     /// The half that the endpoint on this side of the key writes.
     #[inline(always)]
     pub fn half(&self, side: Side) -> &Half {
@@ -93,6 +108,23 @@ impl Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_is_the_flow_in_an_epoch_of_its_own() {
+        let other = Flow::default();
+        let words = |flow: &Flow| {
+            // SAFETY: a flow is made of so many words, any bits of which will do.
+            unsafe { std::slice::from_raw_parts(core::ptr::from_ref(flow).cast::<Cell<u64>>(), size_of::<Flow>() / 8) }
+                .iter()
+        };
+        words(&other).zip(1..).for_each(|(word, number)| word.set(7 << 48 | number));
+        let flow = Flow::default();
+        flow.become_like(&other, 9);
+        assert_eq!(flow.word.load().0, 9 << 48 | 1);
+        assert!(words(&flow).zip(words(&other)).skip(1).all(|(word, other)| word == other));
+        let before = "the word, six times, the story's three, the low half's ten, and the five of what transitions touch come before it";
+        assert_eq!(flow.high.last_seen_ns.get(), 7 << 48 | 26, "{before}");
+    }
 
     #[test]
     fn probes_are_out_as_soon_as_the_word_says_so() {

@@ -162,10 +162,16 @@ impl Story {
         })
     }
 
+    /// Begins with a letter, where nobody else knows of the flow yet.
+    #[inline(always)]
+    fn begin(&self, role: Role, letter: Letter) {
+        self.letters[0].set(code(role, letter));
+    }
+
     /// Appends a letter, if there is room.
     #[inline(always)]
     fn append<H: Host>(&self, host: &H, role: Role, letter: Letter, rank: Rank) {
-        let code = letter as u64 + 1 + role as u64 * RESPONDERS;
+        let code = code(role, letter);
         let [first, second] = &self.letters;
         let cell = if first.get() & FULL == 0 { first } else { second };
         if second.get() >= rank.full_from() {
@@ -193,6 +199,11 @@ impl Story {
             }
         }
     }
+}
+
+#[inline(always)]
+const fn code(role: Role, letter: Letter) -> u64 {
+    letter as u64 + 1 + role as u64 * RESPONDERS
 }
 
 /// Whether Zeek's scaled letters are appended at this count: 1, 10, 100, 1000, …
@@ -229,6 +240,19 @@ pub fn tell<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -
     flow.story.add(host, note.bit());
     count(host, note);
     note.bit()
+}
+
+/// [`tell`] for a flow's first segment, of which nobody else knows yet: a lone letter needs no exchange.
+#[inline(always)]
+pub fn tell_beginning<H: Host>(host: &H, flow: &Flow, segment: &Segment, judged: Judged) -> u64 {
+    let Some(letter) = letter_alone(flow, segment, judged) else {
+        return host.tell_at_length(flow, segment, judged);
+    };
+    let half = flow.half(judged.word.side_of(judged.from));
+    half.note_completeness(segment);
+    half.note_letter(letter);
+    flow.story.begin(judged.from, letter);
+    0
 }
 
 /// Whether a FIN is its direction's first, in answer to the other one's and with its acknowledgement.

@@ -86,7 +86,7 @@ impl<S: Fn() -> u32> Hash<S> {
     /// different tags equal by chance: then keys are compared in vain.
     #[inline(always)]
     pub fn tag(&self) -> u32 {
-        (self.first >> 16) as u32 | super::LEAST_TAG
+        (self.first >> 16) as u32 | super::TAKEN
     }
 }
 

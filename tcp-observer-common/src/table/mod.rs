@@ -11,7 +11,7 @@
 //! place to another. Nothing waits for a reader.
 //!
 //! **Who may take an entry out.** Whoever has won the exchange of its word by which it is retired, or settles. The word
-//! also says which of the entries is meant that have lain in a place one after another ([`Bucket::write`] puts a number
+//! also says which of the entries is meant that have lain in a place one after another (whoever writes one puts a number
 //! into it that the last one did not have), so that an exchange that was meant for an earlier one fails. Whoever comes by an
 //! entry without having looked for its key reads its word, and then the tag: an entry that is still being written has a
 //! word, but nobody may take it out.
@@ -40,9 +40,9 @@ const NOWHERE: u32 = CONTROL;
 /// Nothing lies here.
 pub const FREE: u32 = 0;
 /// Somebody is writing here.
-const BUSY: u32 = 1;
-/// Every key's tag is at least this.
-const LEAST_TAG: u32 = 2;
+pub const BUSY: u32 = 1;
+/// In every key's tag, and nothing else's: so those of a bucket are counted two at a time.
+pub const TAKEN: u32 = 1 << 31;
 
 /// In the control word: somebody is putting in a key that belongs here.
 const LOCKED: u32 = 1;
@@ -61,28 +61,36 @@ const CANDIDATES: u32 = 4;
 /// Whether a word of a bucket's first line, not the control word, says that an entry lies there.
 #[inline(always)]
 pub const fn is_taken(tag: u32) -> bool {
-    tag >= LEAST_TAG
+    tag & TAKEN != 0
 }
 
 /// The words and entries of one bucket, shared by all CPUs.
 pub trait Bucket: Copy {
     type Key;
-    type Value: ?Sized;
     /// Words of the first line: the control word's and one for each entry. A model may have fewer.
     const PLACES: u32 = PLACES;
     /// The word of a place. What was written before this value was put there is seen by what is read afterwards
     /// (acquire). BPF has no such load: on x86-64 each load is one, elsewhere see docs/flow-table.md.
     fn word(&self, place: u32) -> u32;
+    /// The tags of an even place, in the lower half, and of the next, each as [`Self::word`] has it; for the control word
+    /// anything.
+    fn two_tags(&self, place: u32) -> u64 {
+        let first = if place == CONTROL { BUSY } else { self.word(place) };
+        u64::from(first) | u64::from(self.word(place + 1)) << 32
+    }
     /// Exchanges the word of a place if it is still `current`; says whether it was. A full barrier either way, as BPF's
     /// atomics are that give back a value.
     fn exchange(&self, place: u32, current: u32, new: u32) -> bool;
     /// Gives a new value to a word that nobody else changes, since it is busy or locked by this CPU's doing. What was written
     /// before is seen by whoever sees this value (release).
     fn publish(&self, place: u32, current: u32, new: u32);
+    /// Makes the word of an entry busy that is this CPU's to take out, so that nobody else changes it. Seen before whatever
+    /// is written there from here on.
+    fn make_busy(&self, place: u32, tag: u32);
+    /// Asks for the memory of the entry in a place, which is needed soon.
+    fn ask_for(&self, _place: u32) {}
     /// Whether the entry in a place has this key. What is compared may change meanwhile.
     fn holds(&self, place: u32, key: &Self::Key) -> bool;
-    /// Writes an entry into a place that is busy by this CPU's doing, with a number that the last one there had not.
-    fn write(&self, place: u32, key: &Self::Key, value: &Self::Value);
 }
 
 /// The buckets of one table.
@@ -97,9 +105,8 @@ pub trait Buckets {
     fn keeps_order(&self) -> bool;
 }
 
-/// The keys of a table, and its values.
+/// The keys of a table.
 pub type KeyOf<T> = <<T as Buckets>::Bucket as Bucket>::Key;
-pub type ValueOf<T> = <<T as Buckets>::Bucket as Bucket>::Value;
 
 /// Where an entry was found.
 #[derive(Clone, Copy, Debug)]
@@ -186,14 +193,11 @@ pub enum Which {
 
 /// Looks for a key in two tables between which keys move: one that moves is put into the one before it is taken out of the
 /// other. Absent is what was in neither at one moment. Of a key that is in both, the entry in the first is found.
-///
-/// `is_absent_likely` has the lines of both tables asked for at once: most of the time goes into waiting for memory.
 #[inline(always)]
 pub fn find_in_two<T: Buckets>(
     (first, second): (&T, &T),
     hash: &Hash<impl Fn() -> u32>,
     key: &KeyOf<T>,
-    is_absent_likely: bool,
 ) -> Looked<(Which, Found<T::Bucket>)> {
     let hash = &hash.summed();
     let (at_first, at_second) = (hash.buckets(first.count()), hash.buckets(second.count()));
@@ -204,11 +208,6 @@ pub fn find_in_two<T: Buckets>(
         return Looked::Absent;
     };
     let before = home.word(CONTROL);
-    if is_absent_likely {
-        for bucket in [other, second_home, second_other] {
-            bucket.word(CONTROL);
-        }
-    }
     if let Some(found) = look_at_home(first, home, at_first.0, hash, key) {
         return Looked::Found((Which::First, found));
     }
@@ -226,6 +225,59 @@ pub fn find_in_two<T: Buckets>(
         && before == home.word(CONTROL)
         && second_before == second_home.word(CONTROL);
     if is_sure { Looked::Absent } else { Looked::Unsure }
+}
+
+/// Asks for the memory that will be needed where a key is put in: most of the time goes into waiting for it.
+#[inline(always)]
+pub fn ask_for<T: Buckets>(buckets: &T, hash: &Hash<impl Fn() -> u32>) {
+    let (home, other) = hash.buckets(buckets.count());
+    if let Some(other) = buckets.bucket(other) {
+        other.word(CONTROL);
+    }
+    if let Some(home) = buckets.bucket(home) {
+        home.ask_for(wish(buckets, hash, home.word(CONTROL)));
+    }
+}
+
+/// A key's home in a table of two between which keys move, watched while the key is put into the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch<B> {
+    home: B,
+    control: u32,
+}
+
+impl<B: Bucket> Watch<B> {
+    /// `None` where there is no such bucket.
+    #[inline(always)]
+    pub fn of<T: Buckets<Bucket = B>>(buckets: &T, hash: &Hash<impl Fn() -> u32>) -> Option<Self> {
+        let home = buckets.bucket(hash.home(buckets.count()))?;
+        Some(Self { home, control: home.word(CONTROL) })
+    }
+
+    /// Whether the key is not there, nor is anybody putting it in. It stays so for as long as the home [lasts](Self::lasts).
+    #[inline(always)]
+    pub fn is_absent<T: Buckets<Bucket = B>>(
+        &self,
+        buckets: &T,
+        hash: &Hash<impl Fn() -> u32>,
+        key: &KeyOf<T>,
+    ) -> bool {
+        let (at_home, at_other) = hash.buckets(buckets.count());
+        let Some(other) = buckets.bucket(at_other) else {
+            return false;
+        };
+        // Asked for before the first one is looked into.
+        other.word(CONTROL);
+        self.control & LOCKED == 0
+            && look_at_home(buckets, self.home, at_home, hash, key).is_none()
+            && look_into(other, at_other, hash.tag(), key).is_none()
+    }
+
+    /// Whether no key that belongs there was put in since.
+    #[inline(always)]
+    pub fn lasts(&self) -> bool {
+        self.home.word(CONTROL) == self.control
+    }
 }
 
 /// Looks into a key's home, first where its hash would have it.
@@ -251,16 +303,32 @@ fn look_at_home<T: Buckets>(
 /// that compares keys, fifteen times over, would only drive other code out of the processor's cache.
 #[inline(always)]
 fn look_into<B: Bucket>(bucket: B, index: u32, tag: u32, key: &B::Key) -> Option<Found<B>> {
-    let (mut alike, mut place) = (0, 1);
-    while place < B::PLACES {
-        alike |= is_zero(bucket.word(place) ^ tag);
-        place += 1;
-    }
-    if alike == 0 {
+    if !may_hold(&bucket, tag) {
         return None;
     }
     let place = place_of(&bucket, tag, key);
     if place == NOWHERE { None } else { Some(Found { bucket, index, place }) }
+}
+
+/// Whether a bucket's tags are worth a second look: false where none is this one. Two at a time.
+#[inline(always)]
+fn may_hold<B: Bucket>(bucket: &B, tag: u32) -> bool {
+    let both = u64::from(tag) << 32 | u64::from(tag);
+    let (mut zero_halves, mut place) = (0, CONTROL);
+    while place + 1 < B::PLACES {
+        zero_halves |= zero_half(bucket.two_tags(place) ^ both);
+        place += 2;
+    }
+    zero_halves & TOP_BITS != 0 || !B::PLACES.is_multiple_of(2) && bucket.word(B::PLACES - 1) == tag
+}
+
+/// The top bit of each half of a word.
+const TOP_BITS: u64 = 1 << 63 | 1 << 31;
+
+/// A word of whose [`TOP_BITS`] one is set if one of its halves is zero, and none otherwise (Warren, Hacker's Delight, 6-1).
+#[inline(always)]
+const fn zero_half(halves: u64) -> u64 {
+    halves.wrapping_sub(1 << 32 | 1) & !halves
 }
 
 /// What a reader sees of one place, and asks before and after it copies the entry.
@@ -306,6 +374,9 @@ pub enum There {
 /// `gives_way`, oldest first, and the entry in the first of which that says so makes way. It may say so only of an entry that
 /// is this CPU's to take out.
 ///
+/// `write` writes the entry into a place that is busy by this CPU's doing, key and value, with a number that the last one
+/// there had not. It may as well say that it has not: then there is no turn.
+///
 /// # Errors
 /// When it is there and stays, or there is no room, or no turn.
 #[inline(always)]
@@ -313,9 +384,9 @@ pub fn insert<T: Buckets>(
     buckets: &T,
     hash: &Hash<impl Fn() -> u32>,
     key: &KeyOf<T>,
-    value: &ValueOf<T>,
     there: There,
     gives_way: impl Fn(&T::Bucket, u32) -> bool,
+    write: impl FnOnce(&T::Bucket, u32) -> bool,
 ) -> Result<(), Refusal> {
     let (home, other) = hash.buckets(buckets.count());
     let (Some(home), Some(other)) = (buckets.bucket(home), buckets.bucket(other)) else {
@@ -328,15 +399,15 @@ pub fn insert<T: Buckets>(
         take_out(&other, tag, key);
     }
     let (at_home, elsewhere) = (survey(&home, tag), survey(&other, tag));
-    let is_there = at_home.alike != 0 && place_of(&home, tag, key) != NOWHERE
-        || elsewhere.alike != 0 && place_of(&other, tag, key) != NOWHERE;
+    let is_there = at_home.has_alike && place_of(&home, tag, key) != NOWHERE
+        || elsewhere.has_alike && place_of(&other, tag, key) != NOWHERE;
     let (changed, result) = if is_there {
         (control, Err(Refusal::Exists))
     } else {
         // Who looks for a key looks into its home first: while there is room enough, that is where it lies.
         let is_home_first = at_home.free > <T::Bucket as Bucket>::PLACES / 2 || at_home.free >= elsewhere.free;
         let (first, second) = if is_home_first { (home, other) } else { (other, home) };
-        let wish = if buckets.keeps_order() { after_last(control) } else { hash.place(<T::Bucket as Bucket>::PLACES) };
+        let wish = wish(buckets, hash, control);
         let (mut bucket, mut place) = (first, NOWHERE);
         if at_home.free | elsewhere.free != 0 {
             place = claim(&first, wish);
@@ -353,10 +424,11 @@ pub fn insert<T: Buckets>(
         if place == NOWHERE {
             (control, Err(Refusal::Full))
         } else {
-            bucket.write(place, key, value);
-            bucket.publish(place, BUSY, tag);
+            let is_written = write(&bucket, place);
+            bucket.publish(place, BUSY, if is_written { tag } else { FREE });
             // The other bucket's order is its own keys' business.
-            (with_cursor(control, place, <T::Bucket as Bucket>::PLACES), Ok(()))
+            let changed = with_cursor(control, place, <T::Bucket as Bucket>::PLACES);
+            (changed, if is_written { Ok(()) } else { Err(Refusal::Busy) })
         }
     };
     unlock(&home, control, changed);
@@ -377,8 +449,9 @@ fn make_room<B: Bucket>(home: &B, control: u32, gives_way: impl Fn(&B, u32) -> b
     while nth < end {
         // Forgotten and masked, since verifiers before 6.10 know nothing of a remainder.
         let place = forget(u64::from(1 + (cursor(control) + nth) % (B::PLACES - 1))) as u32 & (PLACES - 1);
-        // Its tag as it is now that nobody else may take it out.
-        if gives_way(home, place) && home.exchange(place, home.word(place), BUSY) {
+        if gives_way(home, place) {
+            // Its tag as it is now that nobody else may take it out.
+            home.make_busy(place, home.word(place));
             return place;
         }
         nth += 1;
@@ -390,28 +463,30 @@ fn make_room<B: Bucket>(home: &B, control: u32, gives_way: impl Fn(&B, u32) -> b
 struct Survey {
     /// How many places are free.
     free: u32,
-    /// How many have the key's tag.
-    alike: u32,
+    /// Whether one of them has the key's tag.
+    has_alike: bool,
 }
 
-/// Without a branch, each of which would double what the verifier has to look at.
+/// Without a branch, each of which would double what the verifier has to look at, and two at a time. The control word may
+/// look like the key's tag: it is looked at again.
 #[inline(always)]
 fn survey<B: Bucket>(bucket: &B, tag: u32) -> Survey {
-    let mut survey = Survey { free: 0, alike: 0 };
-    let (mut place, end) = (1, opaque(B::PLACES));
-    while place < end {
-        let word = bucket.word(place);
-        survey.free += is_zero(word ^ FREE);
-        survey.alike += is_zero(word ^ tag);
-        place += 1;
+    let both = u64::from(tag) << 32 | u64::from(tag);
+    let (mut taken, mut alike) = (0, 0);
+    let (mut place, end) = (CONTROL, opaque(B::PLACES));
+    while place + 1 < end {
+        let words = bucket.two_tags(place);
+        taken += words >> 31 & (1 << 32 | 1);
+        alike |= zero_half(words ^ both);
+        place += 2;
     }
-    survey
-}
-
-/// One for zero, zero for any other number.
-#[inline(always)]
-const fn is_zero(word: u32) -> u32 {
-    ((word as u64).wrapping_sub(1) >> 63) as u32
+    if !B::PLACES.is_multiple_of(2) {
+        let word = bucket.word(B::PLACES - 1);
+        taken += u64::from(is_taken(word));
+        alike |= u64::from(word == tag) << 63;
+    }
+    let taken = taken as u32 + (taken >> 32) as u32;
+    Survey { free: (B::PLACES - 1).wrapping_sub(taken), has_alike: alike & TOP_BITS != 0 }
 }
 
 /// The place in which a key with this tag lies, or [`NOWHERE`].
@@ -428,6 +503,12 @@ fn place_of<B: Bucket>(bucket: &B, tag: u32, key: &B::Key) -> u32 {
             return NOWHERE;
         }
     }
+}
+
+/// The place that a key is put into if it is free, where its home has this control word.
+#[inline(always)]
+fn wish<T: Buckets>(buckets: &T, hash: &Hash<impl Fn() -> u32>, control: u32) -> u32 {
+    if buckets.keeps_order() { after_last(control) } else { hash.place(<T::Bucket as Bucket>::PLACES) }
 }
 
 /// Makes a free place of a bucket busy, the one that is wished for if it can be: which, or [`NOWHERE`].

@@ -36,6 +36,9 @@ use std::{
     ptr,
 };
 
+#[cfg(test)]
+use tcp_observer_common::table::TAKEN;
+
 /// How many buckets before its turn what lies in a bucket is asked for.
 const AHEAD: usize = 2;
 
@@ -357,7 +360,7 @@ impl<A> MappedTable<A> {
 
 /// Any key's.
 #[cfg(test)]
-const TAG: u32 = 77;
+const TAG: u32 = TAKEN | 77;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use std::{
 
 use ipnet::IpNet;
 use tcp_observer_common::{
-    conn::{Flow, Judged, Outcome, Phase, Role, State, tell},
+    conn::{Flow, Judged, Outcome, Phase, Role, State, tell, tell_beginning},
     counters::{Counters, HookDirection, PORT_SLOTS, Skip, TableKind, place},
     flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side},
     histogram::{HISTOGRAMS, Histogram, Sample},
@@ -68,7 +68,6 @@ pub struct Replayer {
     counters: RefCell<Counters>,
     handshakes: RefCell<Vec<Histogram>>,
     ports: RefCell<[Option<u16>; PORT_SLOTS]>,
-    scratch: Flow,
 }
 
 impl Replayer {
@@ -85,7 +84,6 @@ impl Replayer {
             counters: RefCell::new(Counters::ZERO),
             handshakes: RefCell::new(vec![Histogram::default(); HISTOGRAMS as usize]),
             ports: RefCell::new([None; PORT_SLOTS]),
-            scratch: Flow::default(),
         }
     }
 
@@ -424,8 +422,11 @@ impl Host for &Replayer {
         }
     }
 
-    fn scratch(&self) -> Option<&Flow> {
-        Some(&self.scratch)
+    fn tell_beginning(&self, flow: &Flow, segment: &Segment, judged: Judged) {
+        let notes = tell_beginning(self, flow, segment, judged);
+        if let Some(follower) = &self.follower {
+            follower.told(flow, segment, judged, notes);
+        }
     }
 }
 

@@ -127,7 +127,7 @@ impl<A: Hashed> Flows<A> {
         Some(&slot.flow)
     }
 
-    fn insert(&self, id: &Tagged<A>, flow: &Flow) -> Result<(), Refusal> {
+    fn insert(&self, id: &Tagged<A>, write: impl FnOnce(&Flow, u16)) -> Result<(), Refusal> {
         let id_of = |number| self.slots.at(number).0.id.get();
         let mut numbers = self.numbers.borrow_mut();
         let hasher = |&number: &u32| self.hash(&id_of(number));
@@ -142,7 +142,7 @@ impl<A: Hashed> Flows<A> {
                 let number = number.ok_or(Refusal::Full)?;
                 let (slot, idle_until_ns) = self.slots.at(number);
                 slot.id.set(*id);
-                slot.put(flow);
+                write(&slot.flow, slot.flow.word.load().epoch().wrapping_add(1));
                 idle_until_ns.set(0);
                 vacant.insert(number);
                 Ok(())
@@ -258,24 +258,6 @@ struct Slot<A> {
     flow: Flow,
 }
 
-impl<A: Hashed> Slot<A> {
-    fn put(&self, flow: &Flow) {
-        for (here, there) in words(&self.flow).iter().zip(words(flow)) {
-            here.set(there.get());
-        }
-    }
-}
-
-const FLOW_WORDS: usize = size_of::<Flow>() / size_of::<u64>();
-
-/// A flow as mere words.
-fn words(flow: &Flow) -> &[Cell<u64>; FLOW_WORDS] {
-    const { assert!(size_of::<Flow>() == FLOW_WORDS * size_of::<u64>() && align_of::<Flow>() == align_of::<u64>()) };
-    // SAFETY: a flow is as large and as aligned, and nothing but cells of integers without padding between them, for
-    // which any bits will do.
-    unsafe { &*std::ptr::from_ref(flow).cast() }
-}
-
 /// One table as packets with certain VLAN tags see it.
 pub struct View<'a, A> {
     pub host: &'a Replayer,
@@ -298,14 +280,14 @@ where
     fn insert(
         &self,
         key: &FlowKey<A>,
-        flow: &Flow,
         there: There,
         _: impl Fn(&FlowKey<A>, &Flow, Word) -> bool,
+        write: impl FnOnce(&Flow, u16),
     ) -> Result<(), Refusal> {
         if matches!(there, There::IsReplaced) {
             self.remove(key);
         }
-        self.flows.insert(&(self.tags, *key), flow)
+        self.flows.insert(&(self.tags, *key), write)
     }
 
     fn remove(&self, key: &FlowKey<A>) {
@@ -325,6 +307,10 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
     const NOBODY: [u32; 0] = [];
+
+    fn put<A: Hashed>(flows: &Flows<A>, id: &Tagged<A>, flow: &Flow) -> Result<(), Refusal> {
+        flows.insert(id, |place, epoch| place.become_like(flow, epoch))
+    }
 
     fn id(number: u32) -> Tagged<Ipv4> {
         let key = FlowKey { low_addr: [number], high_addr: [7], low_port: 1, high_port: 2 };
@@ -355,8 +341,8 @@ mod tests {
         let flows = Flows::default();
         let is_there = |number| flows.find(&id(number)).map(|flow| flow.low.last_seen_ns.get());
         for number in 0..5_000 {
-            assert_eq!(flows.insert(&id(number), &flow(State::Established, u64::from(number))), Ok(()));
-            assert_eq!(flows.insert(&id(number), &Flow::default()), Err(Refusal::Exists));
+            assert_eq!(put(&flows, &id(number), &flow(State::Established, u64::from(number))), Ok(()));
+            assert_eq!(put(&flows, &id(number), &Flow::default()), Err(Refusal::Exists));
         }
         for number in (0..5_000).step_by(3) {
             let mut shown = None;
@@ -369,7 +355,7 @@ mod tests {
         }
         let used = flows.used.get();
         for number in (0..5_000).step_by(3) {
-            assert_eq!(flows.insert(&id(number + 10_000), &flow(State::Established, 1)), Ok(()));
+            assert_eq!(put(&flows, &id(number + 10_000), &flow(State::Established, 1)), Ok(()));
         }
         assert_eq!(flows.used.get(), used, "slots are used again");
         assert_eq!((is_there(10_000), is_there(0), flows.iter().count()), (Some(1), None, 5_000));
@@ -378,7 +364,7 @@ mod tests {
     #[test]
     fn what_was_found_last_is_gone_once_it_is_removed() {
         let flows = Flows::default();
-        flows.insert(&id(0), &Flow::default()).unwrap();
+        put(&flows, &id(0), &Flow::default()).unwrap();
         assert!(flows.find(&id(0)).is_some());
         flows.remove(&id(0), |_| ());
         assert!(flows.find(&id(0)).is_none());
@@ -389,9 +375,9 @@ mod tests {
         let flows = Flows::default();
         let mut tags = Tags::default();
         tags.push(80);
-        flows.insert(&id(0), &flow(State::Established, 5)).unwrap();
+        put(&flows, &id(0), &flow(State::Established, 5)).unwrap();
         assert!(flows.find(&(tags, id(0).1)).is_none());
-        flows.insert(&(tags, id(0).1), &flow(State::Established, 6)).unwrap();
+        put(&flows, &(tags, id(0).1), &flow(State::Established, 6)).unwrap();
         assert_eq!(flows.find(&id(0)).unwrap().low.last_seen_ns.get(), 5);
         assert_eq!(flows.find(&(tags, id(0).1)).unwrap().low.last_seen_ns.get(), 6);
     }
@@ -400,8 +386,8 @@ mod tests {
     #[test]
     fn the_sweep_looks_at_what_was_found_since_and_at_what_silence_may_have_changed() {
         let flows = Flows::default();
-        flows.insert(&id(0), &flow(State::Established, SECOND)).unwrap();
-        flows.insert(&id(1), &flow(State::TimeWait, SECOND)).unwrap();
+        put(&flows, &id(0), &flow(State::Established, SECOND)).unwrap();
+        put(&flows, &id(1), &flow(State::TimeWait, SECOND)).unwrap();
         assert_eq!(looked_at(&flows, 2 * SECOND), [0, 1]);
         assert_eq!(looked_at(&flows, 3 * SECOND), NOBODY);
         flows.find(&id(0));
@@ -415,26 +401,11 @@ mod tests {
         let (flows, over) = (Flows::default(), flow(State::Closed, SECOND));
         let until_ns = unswept_until_ns(&over);
         assert!(!over.has_lingered(until_ns, &Limits::DEFAULT) && over.has_lingered(until_ns + 1, &Limits::DEFAULT));
-        flows.insert(&id(0), &over).unwrap();
+        put(&flows, &id(0), &over).unwrap();
         assert_eq!(looked_at(&flows, 2 * SECOND), [0]);
         assert_eq!(looked_at(&flows, until_ns), NOBODY);
         flows.sweep(until_ns + 1, |_, _| true);
         assert!(flows.find(&id(0)).is_none());
         assert_eq!(flows.iter().count(), 0);
-    }
-
-    #[test]
-    fn a_copy_is_the_flow() {
-        let page = Page::<Ipv6>::new(1);
-        let slot = &page.slots[0];
-        let other = flow(State::FinWait1, 3);
-        for (place, word) in words(&other).iter().enumerate() {
-            word.set(place as u64 + 1);
-        }
-        slot.put(&other);
-        assert_eq!(slot.flow.word.load().0, 1);
-        let before = "the word, six times, the story's three, the low half's ten, and the five of what transitions touch come before it";
-        assert_eq!(slot.flow.high.last_seen_ns.get(), 26, "{before}");
-        assert_eq!(slot.flow.story.notes.get(), other.story.notes.get());
     }
 }
