@@ -4,6 +4,9 @@
 //!   steady? ─yes─► count, advance, first letter       (data in order and ACKs of established flows end here)
 //!     │no
 //!     ▼
+//!   SYN? ─yes─► begin a flow, unless there is one (where the table looks as it puts in)
+//!     │
+//!     ▼
 //!   find ──► copy? ─yes─► skip: duplicate
 //!     │        ▼
 //!     │      next() ──► exchange the word ──► tell, note halves and times, count ──► settled now? move to the flows
@@ -700,7 +703,7 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         return started;
     }
     let started = host.begin(key, sighting, over);
-    if let Done::Skipped(_) = started {
+    if !matches!(started, Done::Updated) {
         return started;
     }
     let mut word = word;
