@@ -71,6 +71,16 @@ fn sweep(table: &Small, place: u32) -> bool {
     bucket.retire(place) && release(&bucket, place, bucket.word(place))
 }
 
+/// Moves the key from one table to the other, as a flow that has settled.
+fn move_one(from: &Arc<Small>, to: &Arc<Small>) -> JoinHandle<()> {
+    let (from, to) = (Arc::clone(from), Arc::clone(to));
+    race(move || {
+        put(&to, ONE, 7, There::Stays).unwrap();
+        let found = find(&&*from, &hash(ONE), &ONE).found().unwrap();
+        assert!(release(&found.bucket, found.place, hash(ONE).tag()));
+    })
+}
+
 /// Explores all interleavings with as many changes of thread as the amount says, besides those where one ends.
 fn explore(test: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
@@ -138,14 +148,7 @@ fn who_looks_for_a_key_that_moves_to_the_other_table_finds_it_or_is_not_sure() {
         explore(move || {
             let (to, from) = (Arc::new(Small::new(2)), Arc::new(Small::in_order(2)));
             put(&from, ONE, 7, There::Stays).unwrap();
-            let racer = {
-                let (to, from) = (Arc::clone(&to), Arc::clone(&from));
-                race(move || {
-                    put(&to, ONE, 7, There::Stays).unwrap();
-                    let found = find(&&*from, &hash(ONE), &ONE).found().unwrap();
-                    assert!(release(&found.bucket, found.place, hash(ONE).tag()));
-                })
-            };
+            let racer = move_one(&from, &to);
             let tables = if looks_there_first { (&&*to, &&*from) } else { (&&*from, &&*to) };
             let looked = find_in_two(tables, &hash(ONE), &ONE);
             assert!(!matches!(looked, Looked::Absent));
@@ -160,14 +163,7 @@ fn a_key_that_moves_to_the_other_table_is_not_begun_anew() {
     explore(|| {
         let (to, from) = (Arc::new(Small::new(2)), Arc::new(Small::in_order(2)));
         put(&from, ONE, 7, There::Stays).unwrap();
-        let racer = {
-            let (to, from) = (Arc::clone(&to), Arc::clone(&from));
-            race(move || {
-                put(&to, ONE, 7, There::Stays).unwrap();
-                let found = find(&&*from, &hash(ONE), &ONE).found().unwrap();
-                assert!(release(&found.bucket, found.place, hash(ONE).tag()));
-            })
-        };
+        let racer = move_one(&from, &to);
         let watch = Watch::of(&&*to, &hash(ONE)).unwrap();
         if watch.is_absent(&&*to, &hash(ONE), &ONE) {
             let write = |bucket: &BucketOf<'_, Explored, 3>, place| watch.lasts() && bucket.write(place, ONE, 8);

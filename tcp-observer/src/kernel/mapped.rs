@@ -368,6 +368,7 @@ mod tests {
         hint,
         sync::atomic::{AtomicBool, Ordering::SeqCst},
         thread,
+        time::{Duration, Instant},
     };
 
     use tcp_observer_common::flow::{Ipv4, Ipv6};
@@ -509,8 +510,9 @@ mod tests {
             });
             // However it ends, the writer does as well.
             let stopped = Stop(&stop);
-            let mut seen = [0_u64; 3];
+            let (mut seen, begun) = ([0_u64; 3], Instant::now());
             while seen.iter().any(|&times| times < 100_000) {
+                assert!(begun.elapsed() < Duration::from_secs(120), "too seldom undisturbed: {seen:?}");
                 table
                     .for_each_at_a_glance(|shown| {
                         let (key, flow, is_whole) = match shown {
