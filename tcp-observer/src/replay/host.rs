@@ -92,6 +92,14 @@ impl Replayer {
         Self { follower: Some(Box::default()), ..Self::new(local) }
     }
 
+    /// Shows a follower, if there is one, what was told of a segment.
+    #[inline(always)]
+    fn told(&self, flow: &Flow, segment: &Segment, judged: Judged, notes: u64) {
+        if let Some(follower) = &self.follower {
+            follower.told(flow, segment, judged, notes);
+        }
+    }
+
     /// Takes one packet in, after what the time until then has ended.
     #[inline]
     pub fn take(&mut self, captured: Captured<'_>) {
@@ -416,17 +424,11 @@ impl Host for &Replayer {
     }
 
     fn tell(&self, flow: &Flow, segment: &Segment, judged: Judged) {
-        let notes = tell(self, flow, segment, judged);
-        if let Some(follower) = &self.follower {
-            follower.told(flow, segment, judged, notes);
-        }
+        self.told(flow, segment, judged, tell(self, flow, segment, judged));
     }
 
     fn tell_beginning(&self, flow: &Flow, segment: &Segment, judged: Judged) {
-        let notes = tell_beginning(self, flow, segment, judged);
-        if let Some(follower) = &self.follower {
-            follower.told(flow, segment, judged, notes);
-        }
+        self.told(flow, segment, judged, tell_beginning(self, flow, segment, judged));
     }
 }
 
