@@ -4,7 +4,7 @@
 //!   steady? ─yes─► count, advance, first letter       (data in order and ACKs of established flows end here)
 //!     │no
 //!     ▼
-//!   SYN? ─yes─► begin a flow, unless there is one (where the table looks as it puts in)
+//!   SYN, or else data or FIN of no settled flow? ─yes─► begin one, unless it is known (where the table looks as it puts in)
 //!     │
 //!     ▼
 //!   find ──► copy? ─yes─► skip: duplicate
@@ -186,8 +186,8 @@ pub trait Family<A> {
     {
         begin_flow(self, key, sighting, over)
     }
-    /// The same for a segment whose flow was not looked for: `None` where that is known, or may be. A table that looks for a
-    /// key as it puts it in need not look twice.
+    /// The same for a segment whose flow was not looked for, or not found: `None` where that is known, or may be. A table that
+    /// looks for a key as it puts it in need not look twice.
     #[inline(always)]
     fn begin_unless_known(&self, _key: &FlowKey<A>, _sighting: Sighting<'_>) -> Option<Done> {
         None
@@ -310,8 +310,11 @@ pub fn observe_unsteady<A: Address, E: Host + Family<A>>(
     key: &FlowKey<A>,
     sighting: Sighting<'_>,
 ) -> Result<(), Skip> {
-    // Most likely of a connection that nobody knows.
-    if matches!(sighting.segment.kind(), SegmentKind::Syn) {
+    // Most likely of a connection that nobody knows, unless the shortest path has found it. Nonsense begins none, and is
+    // told of one that is known.
+    let segment = sighting.segment;
+    let may_begin = matches!(segment.kind(), SegmentKind::Syn | SegmentKind::Fin | SegmentKind::Data);
+    if may_begin && segment.flags.are_plausible() {
         match host.begin_unless_known(key, sighting) {
             Some(Done::Updated) => {
                 count_segments(host, sighting);

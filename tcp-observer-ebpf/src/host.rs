@@ -309,6 +309,12 @@ fn found_at_entry(seeker: Seeker) -> u64 {
     unsafe { mem::take(&mut (*stash).found) }
 }
 
+/// Whether the first attempt will get that.
+#[inline(always)]
+fn was_found_at_entry() -> bool {
+    UNSTEADY.get(0).is_some_and(|stash| stash.found != 0)
+}
+
 /// Set at load by tests that compare with a capture's replay: flows begin with any segment.
 #[unsafe(no_mangle)]
 static KEEPS_ALL: u8 = 0;
@@ -438,6 +444,9 @@ impl Family<Ipv4> for Kernel {
 
     #[inline(always)]
     fn begin_unless_known(&self, key: &FlowKey<Ipv4>, sighting: Sighting<'_>) -> Option<Done> {
+        if was_found_at_entry() {
+            return None;
+        }
         let asked = asked_over(sighting.side, Predecessor::NONE) | UNLESS_KNOWN;
         match begin_ipv4(key, asked, sighting.segment, u64::from(sighting.tap.0)) {
             KNOWN => None,
@@ -507,6 +516,9 @@ impl Family<Ipv6> for Kernel {
 
     #[inline(always)]
     fn begin_unless_known(&self, key: &FlowKey<Ipv6>, sighting: Sighting<'_>) -> Option<Done> {
+        if was_found_at_entry() {
+            return None;
+        }
         let asked = asked_over(sighting.side, Predecessor::NONE) | UNLESS_KNOWN;
         match begin_ipv6(key, asked, sighting.segment, u64::from(sighting.tap.0)) {
             KNOWN => None,

@@ -489,6 +489,7 @@ fn noted() -> Vec<Exchange> {
             vec![
                 said(Client, 0, 1, 1, 0),
                 said(Client, FIN | PSH | URG, 1, 1, 0),
+                said(Client, SYN | FIN, 1, 0, 0),
                 said(Client, SYN | FIN | ACK, 1, 1, 0),
                 said(Client, FIN | RST | ACK, 1, 1, 0),
             ],
