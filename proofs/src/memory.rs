@@ -77,6 +77,11 @@ impl<A: Address + Hash> MemoryTable<A> {
         self.insert(key, There::Stays, |_, _, _| false, |place, epoch| place.become_like(flow, epoch))
     }
 
+    /// Takes a flow out, whoever it belongs to.
+    pub fn remove(&self, key: &FlowKey<A>) {
+        self.flows.borrow_mut().remove(key);
+    }
+
     /// Lets no more than this many flows in from now on.
     pub fn limit(&self, capacity: usize) {
         self.capacity.set(capacity);
@@ -127,8 +132,10 @@ impl<A: Address + Hash> Table<A> for MemoryTable<A> {
         Ok(())
     }
 
-    fn remove(&self, key: &FlowKey<A>) {
-        self.flows.borrow_mut().remove(key);
+    fn take_out(&self, key: &FlowKey<A>, entry: &Rc<Flow>, _: Word) {
+        if self.flows.borrow().get(key).is_some_and(|flow| Rc::ptr_eq(flow, entry)) {
+            self.remove(key);
+        }
     }
 }
 

@@ -91,12 +91,9 @@ pub trait Table<A> {
         gives_way: impl Fn(&FlowKey<A>, &Flow, Word) -> bool,
         write: impl FnOnce(&Flow, u16),
     ) -> Result<(), Refusal>;
-    fn remove(&self, key: &FlowKey<A>);
-    /// The same where it is known where the flow lies.
-    #[inline(always)]
-    fn take_out(&self, key: &FlowKey<A>, _entry: &Self::Entry) {
-        self.remove(key);
-    }
+    /// Takes out an entry that was found with this word and that is this CPU's to take out, since it has retired it or moves
+    /// it; nothing where it has left already, with the key that was put in over it.
+    fn take_out(&self, key: &FlowKey<A>, entry: &Self::Entry, word: Word);
 }
 
 /// A flow that was found.
@@ -526,7 +523,7 @@ fn update<A: Address, E: Host + Family<A>>(
     half.tap.set(tap.0);
     let responder_port = key.port(after.side_of(Role::Responder));
     host.carry_out(flow, segment, &Transition { before: word, after, now_ns, next_seq, responder_port, from, note });
-    if settles { settle(host, key, flow) } else { Done::Updated }
+    if settles { settle(host, key, flow, word) } else { Done::Updated }
 }
 
 /// The word of a flow once one of its ends has said something: whatever it was, it answers the peer's probes.
@@ -574,13 +571,18 @@ fn brings_news(word: Word, from: Role, segment: &Segment, flow: &Flow) -> bool {
 
 /// The handshake is over, or both directions are confirmed: the flow moves among the settled ones.
 #[inline(always)]
-fn settle<A: Address, E: Host + Family<A>>(host: &E, key: &FlowKey<A>, flow: &<E::Table as Table<A>>::Entry) -> Done {
+fn settle<A: Address, E: Host + Family<A>>(
+    host: &E,
+    key: &FlowKey<A>,
+    flow: &<E::Table as Table<A>>::Entry,
+    word: Word,
+) -> Done {
     let (mut inserted, mut attempts) = (Err(Refusal::Busy), 0);
     while attempts < ATTEMPTS && matches!(inserted, Err(Refusal::Busy)) {
         attempts += 1;
         inserted = host.put(key, flow, There::Stays, false);
     }
-    host.half_open().take_out(key, flow);
+    host.half_open().take_out(key, flow, word);
     match inserted {
         Ok(()) => Done::Updated,
         // What is there is this flow's predecessor, which nobody could find any more.
@@ -684,7 +686,7 @@ fn is_local<A: Address, E: Family<A>>(host: &E, addr: &A) -> bool {
 fn reincarnate<A: Address, E: Host + Family<A>>(
     host: &E,
     key: &FlowKey<A>,
-    old: &Flow,
+    old: &<E::Table as Table<A>>::Entry,
     judged: Judged,
     is_settled: bool,
     sighting: Sighting<'_>,
@@ -701,7 +703,7 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         host.add(place::evictions(E::HALF_OPEN, Eviction::Reused), 1);
         let started = host.begin(key, sighting, over);
         if !matches!(started, Done::Updated) {
-            host.half_open().remove(key);
+            host.half_open().take_out(key, old, word);
         }
         return started;
     }
@@ -720,6 +722,6 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
         }
     }
     host.add(place::evictions(E::FLOWS, Eviction::Reused), 1);
-    host.flows().remove(key);
+    host.flows().take_out(key, old, word);
     started
 }

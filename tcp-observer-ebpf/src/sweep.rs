@@ -8,9 +8,9 @@ use core::ptr::read_unaligned;
 use aya_ebpf::programs::TcContext;
 use tcp_observer_common::{
     abi::{Adopted, Gone, request},
-    conn::Word,
+    conn::{Mark, Word},
     counters::TableKind,
-    flow::{Address, Ipv4, Ipv6},
+    flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6},
     observer::{Family, Host, Known, Seeker, Table},
     sweep::{self, Found, sweep_entry},
     table::{self, Bucket, Buckets, Looked, PLACES, Refusal, There},
@@ -159,40 +159,66 @@ fn adopt<A>(adopted: *const Adopted<A>, take_in: extern "C" fn() -> u64) -> u32 
 
 /// Takes in the flow that lies in [`ADOPTING`]. What its packets have brought here meanwhile stays as it is.
 #[inline(always)]
-fn take_in<A: Address>() -> u32
+fn take_in<A: Address>(withdraw: extern "C" fn(*const FlowKey<A>) -> u64) -> u64
 where
     Kernel: Family<A>,
 {
     let Some(room) = ADOPTING.get_ptr(0) else {
-        return request::NO_ROOM;
+        return request::NO_ROOM.into();
     };
     // SAFETY: this CPU's own, filled just now; any bytes are a flow and a key.
     let Adopted { flow, key } = unsafe { &*room.cast::<Adopted<A>>() };
     let host = Kernel::Sweep;
     let is_settled = flow.word.load().is_settled();
     if !matches!(host.find(key, Seeker::Agent), Looked::Absent) {
-        return request::KNOWN_ALREADY;
+        return request::KNOWN_ALREADY.into();
     }
     match host.put(key, flow, There::Stays, !is_settled) {
         Ok(()) => {}
-        Err(Refusal::Exists | Refusal::Busy) => return request::KNOWN_ALREADY,
-        Err(Refusal::Full) => return request::NO_ROOM,
+        Err(Refusal::Exists | Refusal::Busy) => return request::KNOWN_ALREADY.into(),
+        Err(Refusal::Full) => return request::NO_ROOM.into(),
     }
     // Or in this very moment, in the other table. Of the two, lookups find the settled one.
     if is_settled || !matches!(host.find(key, Seeker::Agent), Looked::Found(Known { is_settled: false, .. })) {
-        Family::<A>::half_open(&host).remove(key);
+        withdraw(key);
     }
-    request::ADOPTED
+    request::ADOPTED.into()
 }
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn take_in_ipv4() -> u64 {
-    u64::from(take_in::<Ipv4>())
+/// Takes the half-open flow with this key out, unless a packet has just changed it: then silence will end it.
+#[inline(always)]
+fn withdraw<A: Address>(key: *const FlowKey<A>) -> u64
+where
+    Kernel: Family<A>,
+{
+    // SAFETY: null, or a reference of the only caller.
+    let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
+    let host = Kernel::Sweep;
+    let half_open = Family::<A>::half_open(&host);
+    let Some(flow) = half_open.find(key) else { return 0 };
+    let word = flow.word.load();
+    // Nobody's yet to take out.
+    if !word.has(Mark::Retired) && !word.is_settled() && host.exchange(&flow.word, word, word.with(Mark::Retired)) {
+        half_open.take_out(key, &flow, word);
+    }
+    0
 }
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn take_in_ipv6() -> u64 {
-    u64::from(take_in::<Ipv6>())
+macro_rules! adoption {
+    ($key:ty, $take_in:ident, $withdraw:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $take_in() -> u64 {
+            take_in($withdraw)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $withdraw(key: *const $key) -> u64 {
+            withdraw(key)
+        }
+    };
 }
+
+adoption!(FlowKey4, take_in_ipv4, withdraw_ipv4);
+adoption!(FlowKey6, take_in_ipv6, withdraw_ipv6);

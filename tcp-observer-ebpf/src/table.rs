@@ -21,7 +21,7 @@ use tcp_observer_common::{
         self, BUSY, Bucket, Buckets, ENTRIES, Found, Hash, LINE, Looked, PLACES, Refusal, Slot, There, Watch, Which,
         is_taken, slot_at,
     },
-    verifier::{forget, forget_index},
+    verifier::forget_index,
 };
 
 use crate::maps::{
@@ -149,10 +149,18 @@ impl<A> BucketAt<A> {
         let slot = unsafe { &*self.checked_slot(place)? };
         // SAFETY: as above.
         let word = Word(unsafe { read_volatile(slot.flow.word.0.as_ptr()) });
-        let tag = self.word(place);
+        self.is_published(place, self.word(place)).then_some((word, &slot.key, &slot.flow))
+    }
+
+    /// Whether a place, whose word was this, has an entry: read after what was read before, and before what is read from here
+    /// on.
+    #[inline(always)]
+    fn is_published(&self, place: u32, tag: u32) -> bool
+    where
+        A: Address,
+    {
         // On x86-64 loads keep their order; an exchange is a full barrier everywhere.
-        let is_there = is_taken(tag) && (cfg!(bpf_target_arch = "x86_64") || self.exchange(place, tag, tag));
-        is_there.then_some((word, &slot.key, &slot.flow))
+        is_taken(tag) && (cfg!(bpf_target_arch = "x86_64") || self.exchange(place, tag, tag))
     }
 
     /// The flow in a place, which lies in the map as long as the program runs.
@@ -408,23 +416,13 @@ pub fn put_half_open<A: Address, B>(
     put(half_open, &hash, key, there, gives_way, |bucket, place| watch.lasts() && bucket.write(place, key, write))
 }
 
-/// Takes the entry with this key out, which is this CPU's to take out.
-#[inline(always)]
-fn remove<A: Address, B>(table: &FlowTable<A, B>, key: &FlowKey<A>) {
-    let hash = hash(key);
-    if let Some(found) = table::find_published(table, &hash, key) {
-        table::release(&found.bucket, forget(u64::from(found.place)) as u32 & (PLACES - 1), hash.tag());
-    }
-}
-
-/// The functions of a family: two that look into both of its tables, and for each table one that takes an entry out. None
-/// chooses between tables: the verifier wants to know whose array is meant.
+/// The functions of a family, which look into both of its tables. None chooses between tables: the verifier wants to know
+/// whose array is meant.
 macro_rules! family {
     (
         $key:ty,
         [$find:ident, $find_settled_first:ident],
-        [$flows:ident, $remove:ident],
-        [$half_open:ident, $half_open_remove:ident]
+        [$flows:ident, $half_open:ident]
     ) => {
         /// Looks among the half-open ones first: a segment whose flow has settled has nearly always been looked for
         /// there by its entry. (Of a flow that is about to move, its word says so, and it is looked for again.)
@@ -455,37 +453,14 @@ macro_rules! family {
                 Looked::Unsure => UNSURE,
             }
         }
-
-        family!($key, $flows, $remove);
-        family!($key, $half_open, $half_open_remove);
-    };
-    ($key:ty, $table:ident, $remove:ident) => {
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $remove(key: *const $key) -> u64 {
-            // SAFETY: null, or a reference of the only callers.
-            let Some(key) = (unsafe { key.as_ref() }) else { return 0 };
-            remove(&$table, key);
-            0
-        }
     };
 }
 
-family!(
-    FlowKey4,
-    [table_find_ipv4, table_find_settled_first_ipv4],
-    [FLOWS4, flows_remove_ipv4],
-    [HALF_OPEN4, half_open_remove_ipv4]
-);
-family!(
-    FlowKey6,
-    [table_find_ipv6, table_find_settled_first_ipv6],
-    [FLOWS6, flows_remove_ipv6],
-    [HALF_OPEN6, half_open_remove_ipv6]
-);
+family!(FlowKey4, [table_find_ipv4, table_find_settled_first_ipv4], [FLOWS4, HALF_OPEN4]);
+family!(FlowKey6, [table_find_ipv6, table_find_settled_first_ipv6], [FLOWS6, HALF_OPEN6]);
 
 macro_rules! table {
-    ($address:ty, $slots:ty, $remove:ident, $half_open_remove:ident) => {
+    ($address:ty, $slots:ty) => {
         impl Table<$address> for FlowTable<$address, $slots> {
             type Entry = Entry;
 
@@ -508,28 +483,22 @@ macro_rules! table {
             }
 
             #[inline(always)]
-            fn remove(&self, key: &FlowKey<$address>) {
-                if self.is_half_open {
-                    $half_open_remove(key)
-                } else {
-                    $remove(key)
-                };
-            }
-
-            #[inline(always)]
-            fn take_out(&self, _key: &FlowKey<$address>, entry: &Entry) {
+            fn take_out(&self, _key: &FlowKey<$address>, entry: &Entry, word: Word) {
                 let (index, place) = unpacked(entry.at);
                 if let Some(bucket) = self.bucket(index) {
-                    // Its tag as it is: nobody else may take it out.
-                    table::release(&bucket, place, bucket.word(place));
+                    // The tag first: that of a later entry is there after its word.
+                    let tag = bucket.word(place);
+                    if bucket.is_published(place, tag) && entry.word.load().epoch() == word.epoch() {
+                        table::release(&bucket, place, tag);
+                    }
                 }
             }
         }
     };
 }
 
-table!(Ipv4, Slots4, flows_remove_ipv4, half_open_remove_ipv4);
-table!(Ipv6, Slots6, flows_remove_ipv6, half_open_remove_ipv6);
+table!(Ipv4, Slots4);
+table!(Ipv6, Slots6);
 
 impl<A: Address, B> FlowTable<A, B> {
     /// What lies in a place of a bucket.

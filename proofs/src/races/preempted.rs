@@ -159,9 +159,9 @@ impl Table<Ipv4> for Watched<'_, '_> {
         inserted
     }
 
-    fn remove(&self, key: &FlowKey4) {
+    fn take_out(&self, key: &FlowKey4, entry: &Self::Entry, word: Word) {
         self.cpu.place();
-        self.table.remove(key);
+        self.table.take_out(key, entry, word);
     }
 }
 

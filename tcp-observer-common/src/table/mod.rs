@@ -174,14 +174,14 @@ pub fn find_published<T: Buckets>(
 /// Looks for a key.
 #[inline(always)]
 pub fn find<T: Buckets>(buckets: &T, hash: &Hash<impl Fn() -> u32>, key: &KeyOf<T>) -> Looked<Found<T::Bucket>> {
-    let Some(bucket) = buckets.bucket(hash.home(buckets.count())) else {
+    let Some(watch) = Watch::of(buckets, hash) else {
         return Looked::Absent;
     };
-    let control = bucket.word(CONTROL);
-    if let Some(found) = find_published(buckets, hash, key) {
-        return Looked::Found(found);
+    match find_published(buckets, hash, key) {
+        Some(found) => Looked::Found(found),
+        None if watch.saw_nothing_come() => Looked::Absent,
+        None => Looked::Unsure,
     }
-    if control & LOCKED != 0 || bucket.word(CONTROL) != control { Looked::Unsure } else { Looked::Absent }
 }
 
 /// Which of two tables.
@@ -200,31 +200,16 @@ pub fn find_in_two<T: Buckets>(
     key: &KeyOf<T>,
 ) -> Looked<(Which, Found<T::Bucket>)> {
     let hash = &hash.summed();
-    let (at_first, at_second) = (hash.buckets(first.count()), hash.buckets(second.count()));
-    let (Some(home), Some(other)) = (first.bucket(at_first.0), first.bucket(at_first.1)) else {
+    let (Some(at_first), Some(at_second)) = (Watch::of(first, hash), Watch::of(second, hash)) else {
         return Looked::Absent;
     };
-    let (Some(second_home), Some(second_other)) = (second.bucket(at_second.0), second.bucket(at_second.1)) else {
-        return Looked::Absent;
-    };
-    let before = home.word(CONTROL);
-    if let Some(found) = look_at_home(first, home, at_first.0, hash, key) {
+    if let Some(found) = find_published(first, hash, key) {
         return Looked::Found((Which::First, found));
     }
-    if let Some(found) = look_into(other, at_first.1, hash.tag(), key) {
-        return Looked::Found((Which::First, found));
-    }
-    let second_before = second_home.word(CONTROL);
-    if let Some(found) = look_at_home(second, second_home, at_second.0, hash, key) {
+    if let Some(found) = find_published(second, hash, key) {
         return Looked::Found((Which::Second, found));
     }
-    if let Some(found) = look_into(second_other, at_second.1, hash.tag(), key) {
-        return Looked::Found((Which::Second, found));
-    }
-    let is_sure = (before | second_before) & LOCKED == 0
-        && before == home.word(CONTROL)
-        && second_before == second_home.word(CONTROL);
-    if is_sure { Looked::Absent } else { Looked::Unsure }
+    if at_first.saw_nothing_come() && at_second.saw_nothing_come() { Looked::Absent } else { Looked::Unsure }
 }
 
 /// Asks for the memory that will be needed where a key is put in: most of the time goes into waiting for it.
@@ -239,7 +224,7 @@ pub fn ask_for<T: Buckets>(buckets: &T, hash: &Hash<impl Fn() -> u32>) {
     }
 }
 
-/// A key's home in a table of two between which keys move, watched while the key is put into the other.
+/// A key's home, watched while the key is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch<B> {
     home: B,
@@ -262,21 +247,23 @@ impl<B: Bucket> Watch<B> {
         hash: &Hash<impl Fn() -> u32>,
         key: &KeyOf<T>,
     ) -> bool {
-        let (at_home, at_other) = hash.buckets(buckets.count());
-        let Some(other) = buckets.bucket(at_other) else {
-            return false;
-        };
         // Asked for before the first one is looked into.
-        other.word(CONTROL);
-        self.control & LOCKED == 0
-            && look_at_home(buckets, self.home, at_home, hash, key).is_none()
-            && look_into(other, at_other, hash.tag(), key).is_none()
+        if let Some(other) = buckets.bucket(hash.other(buckets.count())) {
+            other.word(CONTROL);
+        }
+        self.control & LOCKED == 0 && find_published(buckets, hash, key).is_none()
     }
 
     /// Whether no key that belongs there was put in since.
     #[inline(always)]
     pub fn lasts(&self) -> bool {
         self.home.word(CONTROL) == self.control
+    }
+
+    /// Whether who has looked in vain since can be sure: nobody was putting in a key that belongs there.
+    #[inline(always)]
+    fn saw_nothing_come(&self) -> bool {
+        self.control & LOCKED == 0 && self.lasts()
     }
 }
 

@@ -285,12 +285,23 @@ where
         write: impl FnOnce(&Flow, u16),
     ) -> Result<(), Refusal> {
         if matches!(there, There::IsReplaced) {
-            self.remove(key);
+            self.leave(key);
         }
         self.flows.insert(&(self.tags, *key), write)
     }
 
-    fn remove(&self, key: &FlowKey<A>) {
+    fn take_out(&self, key: &FlowKey<A>, _: &&'a Flow, _: Word) {
+        self.leave(key);
+    }
+}
+
+impl<A: Hashed> View<'_, A>
+where
+    FlowKey<A>: Key,
+    Id: From<FlowKey<A>>,
+{
+    /// Takes a flow out, whose last record is shown if it was replaced.
+    fn leave(&self, key: &FlowKey<A>) {
         self.flows.remove(&(self.tags, *key), |flow| {
             if flow.word.load().has(Mark::Retired) {
                 self.host.finish_replaced(self.tags, key, flow);
