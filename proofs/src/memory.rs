@@ -13,7 +13,7 @@ use std::{
 use tcp_observer_common::{
     conn::{Flow, Word},
     counters::{Counters, PORT_SLOTS, Skip, TableKind, place},
-    flow::{Address, FlowKey, Ipv4, Ipv6, ipv4_word, ipv6_words},
+    flow::{Address, FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, ipv4_word, ipv6_words},
     frame::Frame,
     histogram::{HISTOGRAMS, Histogram, Sample},
     limits::Limits,
@@ -142,6 +142,13 @@ impl<A: Address + Hash> Table<A> for MemoryTable<A> {
 /// How many are asked to give way, as docs/flow-table.md says.
 const CANDIDATES: usize = 4;
 
+/// A key of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnyKey {
+    V4(FlowKey4),
+    V6(FlowKey6),
+}
+
 /// Everything that a [`Host`] provides, for both families.
 pub struct Memory {
     pub now_ns: Cell<u64>,
@@ -198,6 +205,18 @@ impl Memory {
                 IpAddr::V6(addr) => self.local6.push(ipv6_words(*addr)),
             }
         }
+    }
+
+    /// All flows, in no order. One that is in both tables of its family is there twice.
+    pub fn all_flows(&self) -> Vec<(AnyKey, Flow)> {
+        let mut flows = Vec::new();
+        for table in [&self.flows4, &self.half_open4] {
+            table.for_each(|key, flow| flows.push((AnyKey::V4(*key), flow.clone())));
+        }
+        for table in [&self.flows6, &self.half_open6] {
+            table.for_each(|key, flow| flows.push((AnyKey::V6(*key), flow.clone())));
+        }
+        flows
     }
 
     /// Forgets all flows, but nothing that was counted.

@@ -55,6 +55,12 @@ impl Tap {
         Self(interface << 1 | direction as u32)
     }
 
+    /// The interface's index.
+    #[inline(always)]
+    pub const fn interface(self) -> u32 {
+        self.0 >> 1
+    }
+
     /// Which way packets pass here.
     #[inline(always)]
     pub const fn direction(self) -> HookDirection {

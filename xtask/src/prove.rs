@@ -21,7 +21,8 @@ pub enum Proof {
     Simulation,
     /// The kernel's sockets as oracle; the amount is of connections
     Oracle,
-    /// The kernel programs and the core in userspace make the same of the same packets; the amount is of simulated runs
+    /// The kernel programs and the core in userspace make the same of the same packets; the amount is of simulated runs,
+    /// and of scripts at random
     Twin,
     /// Laws of the state machine over scripts at random; the amount is of scripts for each
     Laws,

@@ -135,7 +135,7 @@ fn normal(counters: &Counters, script: &Script) -> Counters {
     counters
 }
 
-fn difference(after: &Counters, before: &Counters) -> Counters {
+pub fn difference(after: &Counters, before: &Counters) -> Counters {
     let mut difference = after.clone();
     for (count, before) in difference.words_mut().iter_mut().zip(before.words()) {
         *count -= before;
@@ -144,7 +144,7 @@ fn difference(after: &Counters, before: &Counters) -> Counters {
 }
 
 /// Attempts of all ports together: which have counters of their own depends on what came before.
-fn summed(counters: &Counters) -> Counters {
+pub fn summed(counters: &Counters) -> Counters {
     let mut sum = Counters { attempts: Counters::ZERO.attempts, ..counters.clone() };
     for port in &counters.attempts {
         for (sum, of_port) in sum.attempts[0].iter_mut().flatten().zip(port.iter().flatten()) {

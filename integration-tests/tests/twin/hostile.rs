@@ -15,7 +15,7 @@ const SHORTEST_TC: usize = 15;
 const SHORTEST_TC_IPV4: usize = 34;
 
 /// Whether the kernel would run this hook on this frame at all.
-fn runs(hook: Hook, bytes: &[u8]) -> bool {
+pub fn runs(hook: Hook, bytes: &[u8]) -> bool {
     let ethertype = bytes.get(12..14);
     match hook.program {
         name if name == XDP.program => bytes.len() >= SHORTEST_XDP,
@@ -112,10 +112,10 @@ fn noise_is_one_packet_each() {
 }
 
 /// A generator of pseudo-random numbers with a fixed seed (Marsaglia's xorshift64).
-struct Xorshift(u64);
+pub struct Xorshift(pub u64);
 
 impl Xorshift {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

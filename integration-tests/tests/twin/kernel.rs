@@ -8,6 +8,7 @@ use aya::{
     programs::{Program, SchedClassifier, Xdp},
 };
 use integration_tests::{asm::NEXT, object, tables::FlowTable};
+use proofs::memory::AnyKey;
 use tcp_observer::kernel::load;
 use tcp_observer_common::{
     abi::{CLOCK_INJECTED, KEEPS_ALL, LAYOUT_HASH, Layout, Ports, map, program, request},
@@ -21,7 +22,7 @@ use tcp_observer_common::{
 
 use crate::{
     Hook,
-    records::{AnyKey, Observer, Packet},
+    records::{Observer, Packet},
     state::State,
 };
 
@@ -43,10 +44,16 @@ pub struct Kernel {
 impl Kernel {
     #[track_caller]
     pub fn load(keeps_all: bool) -> Self {
+        Self::with_room(keeps_all, 4096)
+    }
+
+    /// With room for so many flows in each table: to read them takes as long as they are large.
+    #[track_caller]
+    pub fn with_room(keeps_all: bool, flows: u32) -> Self {
         let (injected, keeps_all) = (1_u8, u8::from(keeps_all));
         let mut loader = EbpfLoader::new();
         loader.override_global(CLOCK_INJECTED, &injected, true).override_global(KEEPS_ALL, &keeps_all, true);
-        let geometry = load::geometry(4096, 4096);
+        let geometry = load::geometry(flows, flows);
         let ebpf = load::with_geometry(&mut loader, &geometry).load(&object::bytes()).expect("the object loads");
         let mut kernel = Self { ebpf };
         let ports = Ports { slots: [0; PORT_SLOTS], first_ephemeral: FIRST_EPHEMERAL };
@@ -55,8 +62,8 @@ impl Kernel {
         let layout = Layout {
             hash: LAYOUT_HASH,
             seed: 1,
-            max_flows: 4096,
-            max_half_open: 4096,
+            max_flows: flows,
+            max_half_open: flows,
             agent_pid: std::process::id(),
             _reserved: 0,
             started_ns: 1,
@@ -116,12 +123,16 @@ impl Kernel {
     /// Runs the sweep over all tables, or the half-open ones only.
     #[track_caller]
     pub fn sweep(&mut self, all: bool) {
-        let mut frame = [0_u8; request::BYTES];
-        frame[request::AT] = if all { request::ALL } else { request::HALF_OPEN };
+        self.ask(&request::frame(if all { request::ALL } else { request::HALF_OPEN }, &0_u32));
+    }
+
+    /// Asks what the agent asks; what comes back.
+    #[track_caller]
+    pub fn ask(&mut self, frame: &[u8; request::BYTES]) -> u32 {
         let program = self.program(program::SWEEP);
         let sweep: &mut SchedClassifier = program.try_into().expect("the sweep is a tc program");
-        let options = TestRunOptions { data_in: Some(&frame), ..Default::default() };
-        sweep.test_run(options).expect("the sweep runs");
+        let options = TestRunOptions { data_in: Some(frame), ..Default::default() };
+        sweep.test_run(options).expect("the sweep runs").return_value
     }
 
     pub fn state(&self) -> State {
@@ -270,7 +281,7 @@ impl Kernel {
     pub const LONGEST: usize = 60_000;
 
     #[track_caller]
-    fn run(&mut self, name: &'static str, bytes: &[u8], interface: u32) {
+    pub fn run(&mut self, name: &'static str, bytes: &[u8], interface: u32) {
         let context = skb_context_of(interface);
         let program = self.program(name);
         let mut options = TestRunOptions { data_in: Some(bytes), ..Default::default() };

@@ -7,6 +7,7 @@ mod kernel;
 mod records;
 mod replica;
 mod scenarios;
+mod scripts;
 mod state;
 mod wrapping;
 

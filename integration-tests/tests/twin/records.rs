@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proofs::memory::AnyKey;
 use tcp_observer::{
     output::json,
     replay::steps::{Shown, Step},
@@ -11,18 +12,11 @@ use tcp_observer::{
 use tcp_observer_common::{
     conn::{Flow, Outcome, Phase, Role, State},
     counters::Counters,
-    flow::{FlowKey, FlowKey4, FlowKey6},
+    flow::FlowKey,
     limits::Limits,
     segment::Flags,
     wire::{self, Link, Network},
 };
-
-/// A key of either family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AnyKey {
-    V4(FlowKey4),
-    V6(FlowKey6),
-}
 
 /// What takes a capture's packets in besides the replay.
 pub trait Observer {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, hash::Hash, net::IpAddr};
 
-use proofs::memory::{Memory, MemoryTable};
+use proofs::memory::{AnyKey, Memory, MemoryTable};
 use tcp_observer_common::{
     abi::map,
     conn::Flow,
@@ -14,7 +14,7 @@ use tcp_observer_common::{
 use crate::{
     Hook,
     kernel::FIRST_EPHEMERAL,
-    records::{AnyKey, Observer, Packet},
+    records::{Observer, Packet},
     state::State,
 };
 
@@ -91,15 +91,7 @@ impl Observer for Replica {
     }
 
     fn flows(&self) -> Vec<(AnyKey, Flow)> {
-        let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
-        let mut flows = Vec::new();
-        for table in [flows4, half_open4] {
-            table.for_each(|key, flow| flows.push((AnyKey::V4(*key), flow.clone())));
-        }
-        for table in [flows6, half_open6] {
-            table.for_each(|key, flow| flows.push((AnyKey::V6(*key), flow.clone())));
-        }
-        flows
+        self.memory.all_flows()
     }
 
     fn find(&self, key: &AnyKey) -> Option<Flow> {

@@ -18,7 +18,7 @@ mod witness;
 
 pub use laws::{LAWS, Law};
 pub use script::{Act, Script};
-pub use stage::{Setting, Wrapping};
+pub use stage::{Asked, Packet, Setting, Stage, Wrapping};
 pub use witness::{Reached, play};
 
 /// Plays whatever these bytes say before one observer, under a witness, and then before two between which one law says

@@ -1,15 +1,16 @@
 //! Where a script is played: an observer in memory, and the setting in which its segments become frames.
 
 use std::{
+    hash::Hash,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
 };
 
 use tcp_observer_common::{
-    conn::{Flow, Sockets, adopted},
+    conn::{Flow, Phase, Sockets, State, adopted},
     counters::{HookDirection, Skip},
-    flow::{FlowKey, FlowKey4, FlowKey6, Ipv4, Ipv6, Side, ipv4_word, ipv6_words},
-    observer::{Table as _, Tap},
+    flow::{Address, FlowKey, Ipv4, Ipv6, Side, ipv4_word, ipv6_words},
+    observer::{Family, Table as _, Tap},
     sweep::{Found, end_without_socket},
     wire::Link,
 };
@@ -17,7 +18,7 @@ use tcp_observer_common::{
 use super::script::{Damage, End, Options, PAIRS, Script, Spoken, What};
 use crate::{
     frames::{Frame, SYN},
-    memory::Memory,
+    memory::{AnyKey, Memory, MemoryTable},
 };
 
 /// What may differ between two stages without making a difference.
@@ -66,6 +67,26 @@ pub struct Id {
     pub high: SocketAddr,
 }
 
+/// What an observer is shown.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub link: Link,
+    pub tap: Tap,
+    pub bytes: Vec<u8>,
+}
+
+/// What an act asks of an observer.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    Packet(Packet),
+    Sweep,
+    /// To take in a flow that the socket table tells of.
+    Adopt(AnyKey, Flow),
+    /// To end a flow whose sockets are gone.
+    Lose(AnyKey),
+    Nothing,
+}
+
 /// What an act came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Came {
@@ -93,6 +114,12 @@ impl Stage {
         let mut stage = stage;
         stage.memory.set_local(&local);
         stage
+    }
+
+    /// The addresses that are this host's own, as the script has it.
+    pub fn local(&self) -> Vec<IpAddr> {
+        let own4 = self.memory.local4.iter().map(|addr| IpAddr::from(Ipv4Addr::from(u32::from_be(addr[0]))));
+        own4.chain(self.memory.local6.iter().map(|addr| Ipv6Addr::from(ipv6_bits(*addr)).into())).collect()
     }
 
     fn addr(&self, end: End) -> IpAddr {
@@ -124,51 +151,68 @@ impl Stage {
     }
 
     pub fn perform(&mut self, what: &What) -> Came {
+        match self.asked(what) {
+            Asked::Packet(packet) => return Came::Packet(self.show(&packet)),
+            Asked::Sweep => self.memory.sweep(),
+            Asked::Adopt(key, flow) => self.adopt(key, &flow),
+            Asked::Lose(key) => self.lose_socket(key),
+            Asked::Nothing => {}
+        }
+        Came::Else
+    }
+
+    /// What an act asks of any observer in this stage's setting that knows what this one knows.
+    pub fn asked(&mut self, what: &What) -> Asked {
         match what {
             What::Spoken(spoken) => {
                 self.last = Some(spoken.clone());
-                Came::Packet(self.take(spoken))
+                Asked::Packet(self.packet(spoken))
             }
-            What::Again { elsewhere } => {
-                let Some(last) = self.last.clone() else { return Came::Else };
-                Came::Packet(self.take(&if *elsewhere { moved(&last, ELSEWHERE) } else { last }))
-            }
-            What::Unreachable { pair, from, seq, code } => Came::Packet(self.take_quote(*pair, *from, *seq, *code)),
+            What::Again { elsewhere } => match &self.last {
+                Some(last) if *elsewhere => Asked::Packet(self.packet(&moved(last, ELSEWHERE))),
+                Some(last) => Asked::Packet(self.packet(last)),
+                None => Asked::Nothing,
+            },
+            What::Unreachable { pair, from, seq, code } => Asked::Packet(self.quote(*pair, *from, *seq, *code)),
             What::Damaged(spoken, damage) => {
                 let bytes = damaged(self.frame(spoken).bytes(), *damage);
-                Came::Packet(self.memory.take(Link::Ethernet, tap(spoken), &bytes, 1))
+                Asked::Packet(Packet { link: Link::Ethernet, tap: tap(spoken), bytes })
             }
             What::Noise(bytes) => {
                 let link = if bytes[1] & 1 == 0 { Link::Ethernet } else { Link::Ip };
-                Came::Packet(self.memory.take(link, Tap::new(1, HookDirection::Ingress), bytes, 1))
+                Asked::Packet(Packet { link, tap: Tap::new(1, HookDirection::Ingress), bytes: bytes.clone() })
             }
-            What::Sweep => {
-                self.memory.sweep();
-                Came::Else
-            }
+            What::Sweep => Asked::Sweep,
             What::Adopted { pair, states } => {
-                self.adopt(*pair, *states);
-                Came::Else
+                self.adopted(*pair, *states).map_or(Asked::Nothing, |flow| Asked::Adopt(self.key(*pair).0, flow))
             }
-            What::Gone { pair } => {
-                self.lose_socket(*pair);
-                Came::Else
-            }
+            What::Gone { pair } => match self.flow(*pair) {
+                Some((flow, _)) if flow.word.load().phase() != Phase::Closed => Asked::Lose(self.key(*pair).0),
+                _ => Asked::Nothing,
+            },
         }
     }
 
     /// Shows the observer a segment in this stage's setting.
     pub fn take(&self, spoken: &Spoken) -> Result<(), Skip> {
-        let frame = self.frame(spoken);
+        self.show(&self.packet(spoken))
+    }
+
+    fn show(&self, Packet { link, tap, bytes }: &Packet) -> Result<(), Skip> {
+        self.memory.take(*link, *tap, bytes, 1)
+    }
+
+    fn packet(&self, spoken: &Spoken) -> Packet {
+        let (frame, tap) = (self.frame(spoken), tap(spoken));
         match self.setting.wrapping {
-            Wrapping::NoEthernet => self.memory.take(Link::Ip, tap(spoken), &frame.packet(), 1),
+            Wrapping::NoEthernet => Packet { link: Link::Ip, tap, bytes: frame.packet() },
             Wrapping::Trailer => {
                 let mut bytes = frame.bytes();
                 bytes.extend([0xee; 6]);
-                self.memory.take(Link::Ethernet, tap(spoken), &bytes, 1)
+                Packet { link: Link::Ethernet, tap, bytes }
             }
             Wrapping::Plain | Wrapping::OneTag | Wrapping::TwoTags | Wrapping::Headers | Wrapping::FirstFragment => {
-                self.memory.take(Link::Ethernet, tap(spoken), &frame.bytes(), 1)
+                Packet { link: Link::Ethernet, tap, bytes: frame.bytes() }
             }
         }
     }
@@ -195,7 +239,7 @@ impl Stage {
         frame
     }
 
-    fn take_quote(&self, pair: usize, from: End, seq: u32, code: u8) -> Result<(), Skip> {
+    fn quote(&self, pair: usize, from: End, seq: u32, code: u8) -> Packet {
         let (source, destination) = (self.endpoint(pair, from), self.endpoint(pair, other(from)));
         let seq = seq.wrapping_add(self.setting.bases[from as usize]);
         let mut frame = Frame::new(source, destination, SYN, seq, 0);
@@ -206,35 +250,34 @@ impl Stage {
             (false, _) => (11, 0),
             (true, _) => (3, 0),
         });
-        self.memory.take(Link::Ethernet, Tap::new(1, HookDirection::Ingress), &frame.bytes(), 1)
+        Packet { link: Link::Ethernet, tap: Tap::new(1, HookDirection::Ingress), bytes: frame.bytes() }
     }
 
-    fn key4(&self, pair: usize) -> Option<(FlowKey4, Side)> {
+    /// The key of a pair's flow, and on which side the client is.
+    pub fn key(&self, pair: usize) -> (AnyKey, Side) {
         match (self.endpoint(pair, End::Client), self.endpoint(pair, End::Server)) {
             (SocketAddr::V4(client), SocketAddr::V4(server)) => {
-                Some(FlowKey::of(ipv4_word(*client.ip()), client.port(), ipv4_word(*server.ip()), server.port()))
+                let (key, side) =
+                    FlowKey::of(ipv4_word(*client.ip()), client.port(), ipv4_word(*server.ip()), server.port());
+                (AnyKey::V4(key), side)
             }
-            _ => None,
-        }
-    }
-
-    fn key6(&self, pair: usize) -> Option<(FlowKey6, Side)> {
-        match (self.endpoint(pair, End::Client), self.endpoint(pair, End::Server)) {
             (SocketAddr::V6(client), SocketAddr::V6(server)) => {
-                Some(FlowKey::of(ipv6_words(*client.ip()), client.port(), ipv6_words(*server.ip()), server.port()))
+                let (key, side) =
+                    FlowKey::of(ipv6_words(*client.ip()), client.port(), ipv6_words(*server.ip()), server.port());
+                (AnyKey::V6(key), side)
             }
-            _ => None,
+            _ => unreachable!("both ends of a pair are of one family"),
         }
     }
 
     /// The flow of a pair of endpoints, and on which side the client is.
     pub fn flow(&self, pair: usize) -> Option<(Rc<Flow>, Side)> {
-        if let Some((key, side)) = self.key4(pair) {
-            let flow = self.memory.flows4.find(&key).or_else(|| self.memory.half_open4.find(&key));
-            return flow.map(|flow| (flow, side));
-        }
-        let (key, side) = self.key6(pair)?;
-        let flow = self.memory.flows6.find(&key).or_else(|| self.memory.half_open6.find(&key));
+        let (key, side) = self.key(pair);
+        let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
+        let flow = match key {
+            AnyKey::V4(key) => flows4.find(&key).or_else(|| half_open4.find(&key)),
+            AnyKey::V6(key) => flows6.find(&key).or_else(|| half_open6.find(&key)),
+        };
         flow.map(|flow| (flow, side))
     }
 
@@ -253,52 +296,57 @@ impl Stage {
         }
         for (table, is_settled) in [(&self.memory.half_open6, false), (&self.memory.flows6, true)] {
             table.for_each(|key, flow| {
-                let bits = |addr: Ipv6| addr.iter().fold(0, |bits, &word| bits << 32 | u128::from(u32::from_be(word)));
-                let end = |addr: Ipv6, port| SocketAddr::new(Ipv6Addr::from(bits(addr)).into(), port);
+                let end = |addr: Ipv6, port| SocketAddr::new(Ipv6Addr::from(ipv6_bits(addr)).into(), port);
                 add([end(key.low_addr, key.low_port), end(key.high_addr, key.high_port)], flow, is_settled);
             });
         }
         flows
     }
 
-    /// As the agent takes in what the socket table tells: only what has a local end, and only what is not known.
-    fn adopt(&self, pair: usize, states: [Option<tcp_observer_common::conn::State>; 2]) {
+    /// The flow that the agent makes of what the socket table tells: only where an end is local, and nothing is known.
+    fn adopted(&self, pair: usize, states: [Option<State>; 2]) -> Option<Flow> {
         let local = [End::Client, End::Server].map(|end| match self.endpoint(pair, end).ip() {
             IpAddr::V4(addr) => self.memory.local4.contains(&ipv4_word(addr)),
             IpAddr::V6(addr) => self.memory.local6.contains(&ipv6_words(addr)),
         });
         let states = [states[0].filter(|_| local[0]), states[1].filter(|_| local[1])];
         if self.flow(pair).is_some() {
-            return;
+            return None;
         }
-        let side = self.key4(pair).map(|(_, side)| side).or_else(|| self.key6(pair).map(|(_, side)| side));
-        let Some(word) = adopted(Sockets { originator: side.expect("a pair has a key"), states }) else { return };
-        let now_ns = self.now_ns();
-        let flow = Flow::adopted(word, now_ns, now_ns);
-        if let Some((key, _)) = self.key4(pair) {
-            let table = if word.is_settled() { &self.memory.flows4 } else { &self.memory.half_open4 };
-            table.put(&key, &flow).expect("there is room, and the key is new");
-        }
-        if let Some((key, _)) = self.key6(pair) {
-            let table = if word.is_settled() { &self.memory.flows6 } else { &self.memory.half_open6 };
-            table.put(&key, &flow).expect("there is room, and the key is new");
-        }
+        let word = adopted(Sockets { originator: self.key(pair).1, states })?;
+        Some(Flow::adopted(word, self.now_ns(), self.now_ns()))
     }
 
-    fn lose_socket(&self, pair: usize) {
-        let Some((flow, _)) = self.flow(pair) else { return };
-        let word = flow.word.load();
-        if word.phase() == tcp_observer_common::conn::Phase::Closed {
-            return;
+    fn adopt(&self, key: AnyKey, flow: &Flow) {
+        let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
+        let is_settled = flow.word.load().is_settled();
+        let put = match key {
+            AnyKey::V4(key) => if is_settled { flows4 } else { half_open4 }.put(&key, flow),
+            AnyKey::V6(key) => if is_settled { flows6 } else { half_open6 }.put(&key, flow),
+        };
+        put.expect("there is room, and the key is new");
+    }
+
+    fn lose_socket(&self, key: AnyKey) {
+        fn lose<A: Address>(memory: &Memory, tables: [&MemoryTable<A>; 2], key: &FlowKey<A>)
+        where
+            A: Hash,
+            Memory: Family<A>,
+        {
+            let flow = tables.into_iter().find_map(|table| table.find(key)).expect("it was known just now");
+            let found = Found { word: flow.word.load(), last_seen_ns: flow.last_seen_ns() };
+            end_without_socket(memory, key, &flow, found, memory.now_ns.get());
         }
-        let found = Found { word, last_seen_ns: flow.last_seen_ns() };
-        if let Some((key, _)) = self.key4(pair) {
-            end_without_socket::<Ipv4, _>(&self.memory, &key, &flow, found, self.now_ns());
-        }
-        if let Some((key, _)) = self.key6(pair) {
-            end_without_socket::<Ipv6, _>(&self.memory, &key, &flow, found, self.now_ns());
+        let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
+        match key {
+            AnyKey::V4(key) => lose(&self.memory, [flows4, half_open4], &key),
+            AnyKey::V6(key) => lose(&self.memory, [flows6, half_open6], &key),
         }
     }
+}
+
+fn ipv6_bits(addr: Ipv6) -> u128 {
+    addr.iter().fold(0, |bits, &word| bits << 32 | u128::from(u32::from_be(word)))
 }
 
 /// All pairs of endpoints.

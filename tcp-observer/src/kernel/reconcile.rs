@@ -19,6 +19,7 @@ use tcp_observer_common::{
     abi::{Gone, request},
     conn::{Flow, Locality, Mark, Phase, Role, State, Word},
     flow::FlowKey,
+    observer::Tap,
 };
 
 use super::{
@@ -173,7 +174,7 @@ where
         ends: (one.into(), other.into()),
         is_loopback: matches!(word.locality(), Locality::Loopback),
         may_be_cookie: local == Role::Responder && word.phase() == Phase::HalfOpen,
-        interface: Some(tap >> 1).filter(|&index| index != 0),
+        interface: Some(Tap(tap).interface()).filter(|&index| index != 0),
     }
 }
 
