@@ -102,7 +102,7 @@ fn ask(kernel: &mut Kernel, script: &Script, asked: &Asked) {
         Asked::Packet(packet) => kernel.run(hook(script, packet).program, &packet.bytes, packet.tap.interface()),
         Asked::Sweep => kernel.sweep(true),
         Asked::Adopt(key, flow) => {
-            let flow = flow.clone();
+            let flow = Flow::clone(flow);
             let frame = match *key {
                 AnyKey::V4(key) => request::frame(request::ADOPT_IPV4, &Adopted { flow, key }),
                 AnyKey::V6(key) => request::frame(request::ADOPT_IPV6, &Adopted { flow, key }),

@@ -81,7 +81,7 @@ pub enum Asked {
     Packet(Packet),
     Sweep,
     /// To take in a flow that the socket table tells of.
-    Adopt(AnyKey, Flow),
+    Adopt(AnyKey, Box<Flow>),
     /// To end a flow whose sockets are gone.
     Lose(AnyKey),
     Nothing,
@@ -184,7 +184,7 @@ impl Stage {
             }
             What::Sweep => Asked::Sweep,
             What::Adopted { pair, states } => {
-                self.adopted(*pair, *states).map_or(Asked::Nothing, |flow| Asked::Adopt(self.key(*pair).0, flow))
+                self.adopted(*pair, *states).map_or(Asked::Nothing, |flow| Asked::Adopt(self.key(*pair).0, flow.into()))
             }
             What::Gone { pair } => match self.flow(*pair) {
                 Some((flow, _)) if flow.word.load().phase() != Phase::Closed => Asked::Lose(self.key(*pair).0),
@@ -328,9 +328,9 @@ impl Stage {
     }
 
     fn lose_socket(&self, key: AnyKey) {
-        fn lose<A: Address>(memory: &Memory, tables: [&MemoryTable<A>; 2], key: &FlowKey<A>)
+        fn lose<A>(memory: &Memory, tables: [&MemoryTable<A>; 2], key: &FlowKey<A>)
         where
-            A: Hash,
+            A: Address + Hash,
             Memory: Family<A>,
         {
             let flow = tables.into_iter().find_map(|table| table.find(key)).expect("it was known just now");
