@@ -3,7 +3,7 @@
 
 use tcp_observer_common::{
     conn::{Mark, Note, Outcome, State::*},
-    counters::Skip::*,
+    counters::{Eviction, Skip::*, TableKind},
     seq::SeqNum,
 };
 
@@ -72,6 +72,41 @@ fn a_new_incarnation_without_room_leaves_the_old_flow_as_it_is() {
     assert_eq!(talk.word(), word);
     talk.expect(TimeWait, Closed);
     assert_eq!(client.half().isn.get(), SeqNum(1000));
+}
+
+/// Another CPU puts a flow into the same bucket just then.
+#[test]
+fn a_new_attempt_that_gets_no_turn_leaves_nothing_of_the_old_one_and_begins_the_next_time() {
+    let talk = Talk::new();
+    let (client, server) = talk.peers();
+    client.syn(1000);
+    talk.memory.half_open4.occupy(1);
+    client.syn(90_000);
+    assert_eq!((talk.table_entries(), talk.attempts(Outcome::Abandoned), talk.skips(Contended)), ((0, 1), 1, 0));
+    assert_eq!(client.half().isn.get(), SeqNum(90_000));
+    // Each time the old one is gone already, or is none.
+    client.syn(5_000);
+    talk.memory.half_open4.occupy(32);
+    client.skipped(Contended).syn(7_000);
+    assert_eq!((talk.table_entries(), talk.attempts(Outcome::Abandoned)), ((0, 0), 3));
+    client.syn(7_000);
+    server.syn_ack(5000, 7_001);
+    client.ack(7_001, 5001);
+    talk.expect(Established, Established);
+}
+
+/// The sweep changes it just then, or takes it out.
+#[test]
+fn an_old_flow_that_another_cpu_changes_leaves_with_the_new_one_in_or_is_left_to_it() {
+    for (slower, is_left) in [(0, false), (1, false), (2, true)] {
+        let talk = Talk::new();
+        talk.open_and_close();
+        talk.memory.contention.set(slower);
+        talk.peers().0.syn(90_000);
+        let reused = talk.counters().evictions[TableKind::FlowsIpv4.index()][Eviction::Reused.index()];
+        assert_eq!((talk.table_entries(), reused), ((usize::from(is_left), 1), u64::from(!is_left)), "{slower}");
+        assert_eq!(talk.memory.contention.get(), 0);
+    }
 }
 
 #[test]
