@@ -731,3 +731,16 @@ fn reincarnate<A: Address, E: Host + Family<A>>(
     host.flows().take_out(key, old, word);
     started
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tap_says_which_interface_and_which_way() {
+        for (interface, direction) in [(1, HookDirection::Ingress), (u32::MAX >> 1, HookDirection::Egress)] {
+            let tap = Tap::new(interface, direction);
+            assert_eq!((tap.interface(), tap.direction()), (interface, direction));
+        }
+    }
+}

@@ -106,15 +106,15 @@ fn in_a_full_bucket_the_oldest_entry_is_asked_first_to_make_room() {
     for key in 0..ENTRIES {
         assert_eq!(put_over(&table, key, 0), (Ok(()), vec![]), "there is room");
     }
-    // Three times round: each new key takes the place of the oldest one.
+    // Three times round: each new key takes the place of the oldest one. Four are asked, and then it is left at that.
     for key in ENTRIES..4 * ENTRIES {
+        let four = (key - ENTRIES..key - ENTRIES + 4).collect();
+        assert_eq!(put_over(&table, 1_000, 4), (Err(Refusal::Full), four));
         assert_eq!(put_over(&table, key, 0), (Ok(()), vec![key - ENTRIES]));
         assert_eq!((value_of(&table, key), value_of(&table, key - ENTRIES)), (Some(key), None));
     }
     let oldest = 3 * ENTRIES;
-    // Four are asked, and then it is left at that.
-    let four = (oldest..oldest + 4).collect::<Vec<_>>();
-    assert_eq!(put_over(&table, 1_000, 4), (Err(Refusal::Full), four.clone()));
+    let four = (oldest..oldest + 4).collect();
     assert_eq!(put_over(&table, oldest, 0), (Err(Refusal::Exists), vec![]));
     assert_eq!(put_over(&table, 1_000, 3), (Ok(()), four));
     assert_eq!((value_of(&table, 1_000), value_of(&table, oldest + 3)), (Some(1_000), None));
@@ -216,7 +216,7 @@ fn a_key_is_absent_until_one_that_belongs_where_it_does_is_put_in() {
 }
 
 #[test]
-fn two_keys_with_one_hash_are_two_entries() {
+fn keys_with_one_hash_are_entries_of_their_own() {
     let table = Full::new(2);
     let hash = random_hash(1);
     let put = |key: u32| {
@@ -230,6 +230,11 @@ fn two_keys_with_one_hash_are_two_entries() {
     // Its key still stands where it lay.
     assert_eq!((put(1), put(1)), (Ok(()), Err(Refusal::Exists)));
     assert!(place_of(1).is_some() && place_of(2).is_some());
+    // As many as both buckets hold.
+    let all = 1..=2 * ENTRIES;
+    assert!(all.clone().skip(2).all(|key| put(key) == Ok(())));
+    assert!(all.clone().all(|key| place_of(key).is_some() && put(key) == Err(Refusal::Exists)));
+    assert_eq!(put(2 * ENTRIES + 1), Err(Refusal::Full));
 }
 
 #[test]
