@@ -122,6 +122,22 @@ fn in_a_full_bucket_the_oldest_entry_is_asked_first_to_make_room() {
 }
 
 #[test]
+fn an_entry_that_leaves_early_does_not_upset_the_order() {
+    let table = Full::in_order(1);
+    for key in 1..=5 {
+        assert_eq!(put(&table, key, key, There::Stays), Ok(()));
+    }
+    assert!(remove(&table, 2));
+    for key in 6..=15 {
+        assert_eq!(put(&table, key, key, There::Stays), Ok(()));
+        assert_eq!(table.cell(0, key).words()[0], key, "each in the place after the last one");
+    }
+    // Only now is the place that was left wanted.
+    assert_eq!(put_over(&table, 16, 0), (Ok(()), vec![]));
+    assert_eq!(table.cell(0, 2).words()[0], 16);
+}
+
+#[test]
 fn only_entries_of_a_keys_home_make_room_for_it() {
     let table = Full::in_order(2);
     for key in 0.. {
@@ -230,6 +246,10 @@ fn keys_with_one_hash_are_entries_of_their_own() {
     // Its key still stands where it lay.
     assert_eq!((put(1), put(1)), (Ok(()), Err(Refusal::Exists)));
     assert!(place_of(1).is_some() && place_of(2).is_some());
+    // The one in whose place a new one comes is the one with its key.
+    let replaces =
+        insert(&&table, &hash, &1, There::IsReplaced, |_, _| false, |bucket, place| bucket.write(place, 1, 9));
+    assert!(replaces == Ok(()) && place_of(1).is_some() && place_of(2).is_some());
     // As many as both buckets hold.
     let all = 1..=2 * ENTRIES;
     assert!(all.clone().skip(2).all(|key| put(key) == Ok(())));
