@@ -98,6 +98,8 @@ fn scale(hash: u32, count: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use core::cell::Cell;
+
     use super::*;
     use crate::flow::{FlowKey4, FlowKey6, Ipv4};
 
@@ -117,6 +119,18 @@ mod tests {
         let hash = Hash::of(&key, |i| (i as u64 + 1) << 32);
         assert_eq!(hash.first, (1 + 2 * 65_543 + 3 * 3 + 4 * 5) << 32);
         assert_eq!((hash.second)(), 11 + 12 * 65_543 + 13 * 3 + 14 * 5);
+    }
+
+    #[test]
+    fn the_longest_key_takes_all_random_words_that_there_are() {
+        let key = FlowKey6 { low_addr: [1; 4], high_addr: [2; 4], low_port: 3, high_port: 4 };
+        let taken = [const { Cell::new(false) }; SECRETS];
+        let hash = Hash::of(&key, |i| {
+            taken[i].set(true);
+            secret(i)
+        });
+        (hash.second)();
+        assert!(taken.iter().all(Cell::get), "{taken:?}");
     }
 
     #[test]
