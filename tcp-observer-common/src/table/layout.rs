@@ -63,7 +63,8 @@ const _: () = {
     let hot = offset_of!(Half, last_seen_ns);
     let low = flow + offset_of!(Flow, low) + hot..flow + offset_of!(Flow, high);
     let high = flow + offset_of!(Flow, high) + hot..size_of::<Slot<Ipv4>>();
-    assert!(low.start >= 2 * LINE && low.end <= 3 * LINE && high.start >= 3 * LINE && high.end <= 4 * LINE);
+    assert!(2 * LINE <= low.start && low.start < low.end && low.end <= 3 * LINE);
+    assert!(3 * LINE <= high.start && high.start < high.end && high.end <= 4 * LINE);
     // What a glance takes in the first one.
     assert!(glance_bytes::<Ipv4>() == LINE);
 };
