@@ -207,6 +207,14 @@ impl Memory {
         }
     }
 
+    /// The flow with this key, in either table of its family.
+    pub fn flow(&self, key: &AnyKey) -> Option<Rc<Flow>> {
+        match key {
+            AnyKey::V4(key) => self.flows4.find(key).or_else(|| self.half_open4.find(key)),
+            AnyKey::V6(key) => self.flows6.find(key).or_else(|| self.half_open6.find(key)),
+        }
+    }
+
     /// All flows, in no order. One that is in both tables of its family is there twice.
     pub fn all_flows(&self) -> Vec<(AnyKey, Flow)> {
         let mut flows = Vec::new();

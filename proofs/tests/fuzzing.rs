@@ -1,16 +1,7 @@
 //! Every input under `fuzz/corpus/frames`, without a fuzzer: those made by hand, those that a fuzzer has found worth
 //! keeping, and those that once failed, by their names.
 
-use std::{fs, path::Path};
-
-use proofs::fuzzing::{LAWS, Script, frames, play};
-
-fn corpus() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/frames");
-    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect()
-}
+use proofs::fuzzing::{LAWS, Script, corpus, frames, play};
 
 #[test]
 fn every_script_of_the_corpus_holds() {

@@ -159,30 +159,30 @@ fn adopt<A>(adopted: *const Adopted<A>, take_in: extern "C" fn() -> u64) -> u32 
 
 /// Takes in the flow that lies in [`ADOPTING`]. What its packets have brought here meanwhile stays as it is.
 #[inline(always)]
-fn take_in<A: Address>(withdraw: extern "C" fn(*const FlowKey<A>) -> u64) -> u64
+fn take_in<A: Address>(withdraw: extern "C" fn(*const FlowKey<A>) -> u64) -> u32
 where
     Kernel: Family<A>,
 {
     let Some(room) = ADOPTING.get_ptr(0) else {
-        return request::NO_ROOM.into();
+        return request::NO_ROOM;
     };
     // SAFETY: this CPU's own, filled just now; any bytes are a flow and a key.
     let Adopted { flow, key } = unsafe { &*room.cast::<Adopted<A>>() };
     let host = Kernel::Sweep;
     let is_settled = flow.word.load().is_settled();
     if !matches!(host.find(key, Seeker::Agent), Looked::Absent) {
-        return request::KNOWN_ALREADY.into();
+        return request::KNOWN_ALREADY;
     }
     match host.put(key, flow, There::Stays, !is_settled) {
         Ok(()) => {}
-        Err(Refusal::Exists | Refusal::Busy) => return request::KNOWN_ALREADY.into(),
-        Err(Refusal::Full) => return request::NO_ROOM.into(),
+        Err(Refusal::Exists | Refusal::Busy) => return request::KNOWN_ALREADY,
+        Err(Refusal::Full) => return request::NO_ROOM,
     }
     // Or in this very moment, in the other table. Of the two, lookups find the settled one.
     if is_settled || !matches!(host.find(key, Seeker::Agent), Looked::Found(Known { is_settled: false, .. })) {
         withdraw(key);
     }
-    request::ADOPTED.into()
+    request::ADOPTED
 }
 
 /// Takes the half-open flow with this key out, unless a packet has just changed it: then silence will end it.
@@ -209,7 +209,7 @@ macro_rules! adoption {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $take_in() -> u64 {
-            take_in($withdraw)
+            u64::from(take_in($withdraw))
         }
 
         #[unsafe(no_mangle)]

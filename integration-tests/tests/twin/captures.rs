@@ -180,14 +180,19 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A namespace with so many interfaces, an odd number: `lo` and wires.
+pub fn with_interfaces(count: usize) -> Namespace {
+    let namespace = Namespace::new();
+    for wire in 0..count / 2 {
+        namespace.ip(&format!("link add a{wire} type veth peer name b{wire}"));
+    }
+    namespace
+}
+
 #[test]
 fn captures_leave_the_same_records_in_the_kernel_in_memory_and_in_replay() {
     let _bound = bounded_by(Duration::from_secs(900));
-    let namespace = Namespace::new();
-    for wire in 0..INTERFACES / 2 {
-        namespace.ip(&format!("link add a{wire} type veth peer name b{wire}"));
-    }
-    let (compared, left) = namespace.within(|| {
+    let (compared, left) = with_interfaces(INTERFACES).within(|| {
         let mut observers = Observers::new();
         let (mut compared, mut left) = (Compared::default(), Vec::new());
         for path in captures() {

@@ -4,6 +4,7 @@ use integration_tests::{
     frames::{ACK, Frame, PSH, SYN},
     pair::Family,
     prelude::bounded,
+    random::Random,
 };
 
 use crate::{Hook, L3_IN, TC_IN, TC_OUT, Twins, XDP, ends, state::packets, wrapping};
@@ -91,12 +92,12 @@ fn every_byte_may_lie() {
 #[test]
 fn noise_is_one_packet_each() {
     let _bound = bounded();
-    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(7);
     for hook in HOOKS {
         let mut twins = Twins::new(&[]);
         for round in 0..600 {
-            let length = 14 + random.next() as usize % 120;
-            let mut bytes: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
+            let length = 14 + random.word() as usize % 120;
+            let mut bytes: Vec<u8> = (0..length).map(|_| random.word() as u8).collect();
             // Two of three get past the first check.
             if round % 3 > 0 {
                 let ethertype = if round % 3 == 1 { [0x08, 0x00, 0x45] } else { [0x86, 0xdd, 0x60] };
@@ -108,17 +109,5 @@ fn noise_is_one_packet_each() {
             one_packet(&mut twins, hook, &bytes);
         }
         twins.assert_alike("noise");
-    }
-}
-
-/// A generator of pseudo-random numbers with a fixed seed (Marsaglia's xorshift64).
-pub struct Xorshift(pub u64);
-
-impl Xorshift {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
     }
 }

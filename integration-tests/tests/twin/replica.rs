@@ -8,7 +8,7 @@ use tcp_observer_common::{
     conn::Flow,
     counters::{Counters, HookDirection},
     flow::Address,
-    observer::{Table as _, Tap},
+    observer::Tap,
 };
 
 use crate::{
@@ -95,12 +95,7 @@ impl Observer for Replica {
     }
 
     fn find(&self, key: &AnyKey) -> Option<Flow> {
-        let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
-        let found = match key {
-            AnyKey::V4(key) => flows4.find(key).or_else(|| half_open4.find(key)),
-            AnyKey::V6(key) => flows6.find(key).or_else(|| half_open6.find(key)),
-        };
-        found.map(|flow| Flow::clone(&flow))
+        self.memory.flow(key).map(|flow| Flow::clone(&flow))
     }
 
     fn counters(&self) -> Counters {

@@ -3,12 +3,12 @@
 //!
 //! The inputs that fuzzers have found worth keeping, and bytes at random.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use integration_tests::{bounds::bounded_by, namespace::Namespace};
+use integration_tests::{bounds::bounded_by, random::Random};
 use proofs::{
     amount::amount,
-    fuzzing::{Act, Asked, Packet, Script, Setting, Stage},
+    fuzzing::{Act, Asked, Packet, Script, Setting, Stage, corpus},
     memory::AnyKey,
 };
 use tcp_observer_common::{
@@ -20,8 +20,8 @@ use tcp_observer_common::{
 
 use crate::{
     Hook, L3_IN, L3_OUT, TC_IN, TC_OUT, XDP,
-    captures::{difference, summed},
-    hostile::{self, Xorshift},
+    captures::{difference, summed, with_interfaces},
+    hostile,
     kernel::{FIRST_EPHEMERAL, Kernel},
     records::Observer as _,
     state::State,
@@ -56,7 +56,7 @@ impl Kernels {
         let kernel = &mut self.0[usize::from(script.keeps_all)];
         let mut stage = Stage::new(script, Setting { is_v6: script.is_v6, ..Setting::default() });
         stage.memory.first_ephemeral = FIRST_EPHEMERAL as u32;
-        kernel.begin_anew(&stage.local());
+        kernel.begin_anew(&stage.local(script));
         let before = kernel.counters();
         for (number, Act { after_ns, what }) in script.acts.iter().enumerate() {
             stage.wait(*after_ns);
@@ -69,7 +69,7 @@ impl Kernels {
                 continue;
             }
             ask(kernel, script, &asked);
-            stage.perform(what);
+            stage.answer(&asked);
             let (own, there) = (flows(kernel.flows()), flows(stage.memory.all_flows()));
             let told = || format!("{name}: act {number}, {what:?}, of {script:?}");
             assert!(own == there, "{}:\nthe kernel has {own:#?}\nand the core in memory {there:#?}", told());
@@ -133,11 +133,7 @@ fn flows(flows: Vec<(AnyKey, Flow)>) -> BTreeMap<String, Vec<String>> {
 /// Plays in a namespace that has the interfaces.
 #[track_caller]
 fn play_all<'a>(scripts: impl Iterator<Item = (String, &'a [u8])> + Send) -> Played {
-    let namespace = Namespace::new();
-    for wire in 0..INTERFACES / 2 {
-        namespace.ip(&format!("link add a{wire} type veth peer name b{wire}"));
-    }
-    namespace.within(|| {
+    with_interfaces(INTERFACES).within(|| {
         let (mut kernels, mut played) = (Kernels::new(), Played::default());
         for (name, bytes) in scripts {
             kernels.play(&Script::read(bytes), &name, &mut played);
@@ -149,11 +145,7 @@ fn play_all<'a>(scripts: impl Iterator<Item = (String, &'a [u8])> + Send) -> Pla
 #[test]
 fn what_fuzzers_have_found_leaves_the_same() {
     let _bound = bounded_by(Duration::from_secs(300));
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/frames");
-    let entries = fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()));
-    let inputs = entries.map(|entry| entry.expect("an entry can be read").path());
-    let inputs: Vec<_> = inputs.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect();
-    // The last byte of an input chooses a law, and is no part of the script.
+    let inputs = corpus();
     let Played { scripts, acts, flows } =
         play_all(inputs.iter().map(|(name, bytes)| (name.clone(), &bytes[..bytes.len() - 1])));
     println!("{scripts} scripts, {acts} acts, {flows} flows compared");
@@ -164,8 +156,8 @@ fn what_fuzzers_have_found_leaves_the_same() {
 fn bytes_at_random_leave_the_same() {
     let count = amount("twin", USUAL_SCRIPTS);
     let _bound = bounded_by(Duration::from_secs(120 + count / 10));
-    let mut random = Xorshift(0x2545_f491_4f6c_dd1d);
-    let mut script = || (0..SCRIPT_BYTES).map(|_| random.next() as u8).collect::<Vec<_>>();
+    let mut random = Random::new(11);
+    let mut script = || (0..SCRIPT_BYTES).map(|_| random.word() as u8).collect::<Vec<_>>();
     let inputs: Vec<_> = (0..count).map(|_| script()).collect();
     let named = inputs.iter().enumerate().map(|(number, bytes)| (format!("script {number}"), &bytes[..]));
     let Played { scripts, acts, flows } = play_all(named);

@@ -16,10 +16,24 @@ mod script;
 mod stage;
 mod witness;
 
+use std::{fs, path::Path};
+
 pub use laws::{LAWS, Law};
 pub use script::{Act, Script};
 pub use stage::{Asked, Packet, Setting, Stage, Wrapping};
 pub use witness::{Reached, play};
+
+/// Every input under `fuzz/corpus/frames` by its path: those made by hand, those that a fuzzer has found worth keeping, and
+/// those that once failed. The last byte of each chooses a law, and is no part of its script.
+///
+/// # Panics
+/// When they cannot be read.
+pub fn corpus() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/frames");
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect()
+}
 
 /// Plays whatever these bytes say before one observer, under a witness, and then before two between which one law says
 /// that there is no difference. The last byte chooses the law, so that the ones before it stay what they are.

@@ -1,7 +1,6 @@
 //! Where a script is played: an observer in memory, and the setting in which its segments become frames.
 
 use std::{
-    hash::Hash,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
 };
@@ -9,8 +8,8 @@ use std::{
 use tcp_observer_common::{
     conn::{Flow, Phase, Sockets, State, adopted},
     counters::{HookDirection, Skip},
-    flow::{Address, FlowKey, Ipv4, Ipv6, Side, ipv4_word, ipv6_words},
-    observer::{Family, Table as _, Tap},
+    flow::{FlowKey, Ipv4, Ipv6, Side, ipv4_word, ipv6_words},
+    observer::Tap,
     sweep::{Found, end_without_socket},
     wire::Link,
 };
@@ -18,7 +17,7 @@ use tcp_observer_common::{
 use super::script::{Damage, End, Options, PAIRS, Script, Spoken, What};
 use crate::{
     frames::{Frame, SYN},
-    memory::{AnyKey, Memory, MemoryTable},
+    memory::{AnyKey, Memory},
 };
 
 /// What may differ between two stages without making a difference.
@@ -107,19 +106,16 @@ impl Stage {
     pub fn new(script: &Script, setting: Setting) -> Self {
         let mut memory = Memory::new(setting.start_ns);
         memory.keeps_all = script.keeps_all;
-        let stage = Self { memory, setting, last: None };
-        let ends = [End::Client, End::Server];
-        let local = ends.into_iter().zip(script.local).filter(|&(_, is_local)| is_local);
-        let local: Vec<_> = local.map(|(end, _)| stage.addr(end)).collect();
-        let mut stage = stage;
+        let mut stage = Self { memory, setting, last: None };
+        let local = stage.local(script);
         stage.memory.set_local(&local);
         stage
     }
 
     /// The addresses that are this host's own, as the script has it.
-    pub fn local(&self) -> Vec<IpAddr> {
-        let own4 = self.memory.local4.iter().map(|addr| IpAddr::from(Ipv4Addr::from(u32::from_be(addr[0]))));
-        own4.chain(self.memory.local6.iter().map(|addr| Ipv6Addr::from(ipv6_bits(*addr)).into())).collect()
+    pub fn local(&self, script: &Script) -> Vec<IpAddr> {
+        let local = [End::Client, End::Server].into_iter().zip(script.local).filter(|&(_, is_local)| is_local);
+        local.map(|(end, _)| self.addr(end)).collect()
     }
 
     fn addr(&self, end: End) -> IpAddr {
@@ -151,11 +147,17 @@ impl Stage {
     }
 
     pub fn perform(&mut self, what: &What) -> Came {
-        match self.asked(what) {
-            Asked::Packet(packet) => return Came::Packet(self.show(&packet)),
+        let asked = self.asked(what);
+        self.answer(&asked)
+    }
+
+    /// Does what an act asks.
+    pub fn answer(&self, asked: &Asked) -> Came {
+        match asked {
+            Asked::Packet(packet) => return Came::Packet(self.show(packet)),
             Asked::Sweep => self.memory.sweep(),
-            Asked::Adopt(key, flow) => self.adopt(key, &flow),
-            Asked::Lose(key) => self.lose_socket(key),
+            Asked::Adopt(key, flow) => self.adopt(*key, flow),
+            Asked::Lose(key) => self.lose_socket(*key),
             Asked::Nothing => {}
         }
         Came::Else
@@ -254,7 +256,7 @@ impl Stage {
     }
 
     /// The key of a pair's flow, and on which side the client is.
-    pub fn key(&self, pair: usize) -> (AnyKey, Side) {
+    fn key(&self, pair: usize) -> (AnyKey, Side) {
         match (self.endpoint(pair, End::Client), self.endpoint(pair, End::Server)) {
             (SocketAddr::V4(client), SocketAddr::V4(server)) => {
                 let (key, side) =
@@ -273,12 +275,7 @@ impl Stage {
     /// The flow of a pair of endpoints, and on which side the client is.
     pub fn flow(&self, pair: usize) -> Option<(Rc<Flow>, Side)> {
         let (key, side) = self.key(pair);
-        let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
-        let flow = match key {
-            AnyKey::V4(key) => flows4.find(&key).or_else(|| half_open4.find(&key)),
-            AnyKey::V6(key) => flows6.find(&key).or_else(|| half_open6.find(&key)),
-        };
-        flow.map(|flow| (flow, side))
+        self.memory.flow(&key).map(|flow| (flow, side))
     }
 
     /// Every flow that is known: its key, the flow, and whether it is among the settled ones.
@@ -296,7 +293,8 @@ impl Stage {
         }
         for (table, is_settled) in [(&self.memory.half_open6, false), (&self.memory.flows6, true)] {
             table.for_each(|key, flow| {
-                let end = |addr: Ipv6, port| SocketAddr::new(Ipv6Addr::from(ipv6_bits(addr)).into(), port);
+                let bits = |addr: Ipv6| addr.iter().fold(0, |bits, &word| bits << 32 | u128::from(u32::from_be(word)));
+                let end = |addr: Ipv6, port| SocketAddr::new(Ipv6Addr::from(bits(addr)).into(), port);
                 add([end(key.low_addr, key.low_port), end(key.high_addr, key.high_port)], flow, is_settled);
             });
         }
@@ -328,25 +326,13 @@ impl Stage {
     }
 
     fn lose_socket(&self, key: AnyKey) {
-        fn lose<A>(memory: &Memory, tables: [&MemoryTable<A>; 2], key: &FlowKey<A>)
-        where
-            A: Address + Hash,
-            Memory: Family<A>,
-        {
-            let flow = tables.into_iter().find_map(|table| table.find(key)).expect("it was known just now");
-            let found = Found { word: flow.word.load(), last_seen_ns: flow.last_seen_ns() };
-            end_without_socket(memory, key, &flow, found, memory.now_ns.get());
-        }
-        let Memory { flows4, half_open4, flows6, half_open6, .. } = &self.memory;
+        let flow = self.memory.flow(&key).expect("it was known just now");
+        let found = Found { word: flow.word.load(), last_seen_ns: flow.last_seen_ns() };
         match key {
-            AnyKey::V4(key) => lose(&self.memory, [flows4, half_open4], &key),
-            AnyKey::V6(key) => lose(&self.memory, [flows6, half_open6], &key),
-        }
+            AnyKey::V4(key) => end_without_socket(&self.memory, &key, &flow, found, self.now_ns()),
+            AnyKey::V6(key) => end_without_socket(&self.memory, &key, &flow, found, self.now_ns()),
+        };
     }
-}
-
-fn ipv6_bits(addr: Ipv6) -> u128 {
-    addr.iter().fold(0, |bits, &word| bits << 32 | u128::from(u32::from_be(word)))
 }
 
 /// All pairs of endpoints.
