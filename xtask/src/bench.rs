@@ -23,8 +23,8 @@ pub struct Options {
     /// Only this part (repeatable). Default: all, or with --short what a packet costs
     #[arg(long, value_name = "PART")]
     only: Vec<Part>,
-    /// Less of everything; fails where a packet's ratio to the reference is above twice the recorded one in the best of
-    /// five parts of the rounds
+    /// Less of everything; fails where a packet's ratio to the reference is above twice the recorded one, five times in a
+    /// row
     #[arg(long)]
     short: bool,
     /// Measure this `tcp-observer` instead of the one that is built

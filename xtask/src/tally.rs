@@ -49,6 +49,7 @@ pub struct Counting {
     /// Tests that have said that they cannot run here, and passed as far as their binary knows: it has not summed up
     /// yet.
     skipped: u64,
+    failures: Vec<String>,
 }
 
 impl Counting {
@@ -56,6 +57,8 @@ impl Counting {
     pub fn line(&mut self, line: &str) {
         if line.starts_with(SKIPPED) {
             self.skipped += 1;
+        } else if let Some(failure) = failure(line) {
+            self.failures.push(failure);
         } else if let Some(mut counts) = Tally::parse(line) {
             let skipped = std::mem::take(&mut self.skipped).min(counts.passed);
             counts.passed -= skipped;
@@ -69,10 +72,21 @@ impl Counting {
         self.tally
     }
 
+    /// The tests that have failed, with what they say of it on their line.
+    pub fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
     /// How many test binaries have summed up.
     pub fn summaries(&self) -> usize {
         self.summaries
     }
+}
+
+/// `test NAME ... FAILED`, and whatever comes after it.
+fn failure(line: &str) -> Option<String> {
+    let (name, said) = line.strip_prefix("test ")?.split_once(" ... FAILED")?;
+    Some(format!("{name}{said}"))
 }
 
 /// The last line of `cargo xtask test`, which CI reads.
@@ -136,6 +150,21 @@ mod tests {
         }
         assert_eq!(counting.tally(), Tally { passed: 4, failed: 0, ignored: 2 });
         assert_eq!(counting.summaries(), 2);
+    }
+
+    #[test]
+    fn who_has_failed_is_told() {
+        let mut counting = Counting::default();
+        for line in [
+            "test one::of ... ok",
+            "test one::other ... FAILED",
+            "test a ratio, 1000 flows ... FAILED: ratio 1.30, recorded 0.60",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out",
+        ] {
+            counting.line(line);
+        }
+        assert_eq!(counting.failures(), ["one::other", "a ratio, 1000 flows: ratio 1.30, recorded 0.60"]);
+        assert_eq!(counting.tally(), Tally { passed: 1, failed: 2, ignored: 0 });
     }
 
     #[test]

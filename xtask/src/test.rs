@@ -63,7 +63,8 @@ pub fn run(workspace: &Workspace, only: &[Step]) -> ExitCode {
         let name = step.name();
         println!("== {name}: {}", step.purpose());
         let started = Instant::now();
-        let outcome = match step.needs().iter().find(|needed| failed.contains(*needed)) {
+        let has_failed = |needed: &&Step| failed.iter().any(|(step, _)| step == *needed);
+        let outcome = match step.needs().iter().find(has_failed) {
             Some(needed) => Err(anyhow!("not run, because {} failed", needed.name())).into(),
             None => step.perform(workspace),
         };
@@ -74,12 +75,15 @@ pub fn run(workspace: &Workspace, only: &[Step]) -> ExitCode {
             None => println!("== {name}: ok in {seconds:.1} s"),
             Some(error) => {
                 println!("== {name}: failed in {seconds:.1} s: {error:#}");
-                failed.push(step);
+                failed.push((step, error));
             }
         }
     }
-    for step in &failed {
-        println!("failed: {name}; alone: `cargo xtask test --only {name}`", name = step.name());
+    // Once more, since whoever reads the end of a long log wants to know what to look for in it.
+    for (step, error) in &failed {
+        let (name, error) = (step.name(), format!("{error:#}"));
+        println!("failed: {name}: {}", error.lines().next().unwrap_or_default());
+        println!("  alone: `cargo xtask test --only {name}`");
     }
     println!("{sum}");
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -171,7 +175,11 @@ pub fn run_tests(command: &mut Command) -> Outcome {
         println!("{line}");
         counting.line(line);
     });
-    Outcome { tally: counting.tally(), error: result.err() }
+    let error = result.err().map(|error| match counting.failures() {
+        [] => error,
+        failures => error.context(failures.join(", ")),
+    });
+    Outcome { tally: counting.tally(), error }
 }
 
 fn stream_lines(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<()> {
@@ -243,6 +251,13 @@ mod tests {
         for (index, step) in steps.iter().enumerate() {
             assert!(step.needs().iter().all(|needed| steps[..index].contains(needed)), "{step:?}");
         }
+    }
+
+    #[test]
+    fn what_has_failed_is_named() {
+        let script = "echo 'test one ... FAILED'; exit 1";
+        let error = run_tests(Command::new("sh").args(["-c", script])).error.unwrap();
+        assert_eq!(format!("{error:#}"), format!("one: `sh -c {script}` failed (exit status: 1)"));
     }
 
     #[test]

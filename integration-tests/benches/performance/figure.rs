@@ -33,19 +33,6 @@ impl Unit {
             Self::Bytes => "B",
         }
     }
-
-    /// Whether more is better.
-    pub fn is_rate(self) -> bool {
-        match self {
-            Self::PerSecond | Self::GigabitsPerSecond | Self::Flows | Self::Count => true,
-            Self::Nanoseconds
-            | Self::Microseconds
-            | Self::Milliseconds
-            | Self::Mebibytes
-            | Self::Bytes
-            | Self::PercentOfACpu => false,
-        }
-    }
 }
 
 pub struct Figure {
@@ -84,20 +71,8 @@ impl Figure {
     /// Ours to the reference's.
     pub fn ratio(&self) -> Option<f64> {
         let (_, reference) = self.reference.as_ref()?;
-        ratio(&self.ours, reference)
-    }
-
-    /// The ratio that speaks best for us among those of so many parts of the rounds, which have to be as many: what
-    /// disturbs the machine does not disturb all of them.
-    pub fn best_ratio(&self, parts: usize) -> Option<f64> {
-        let (_, reference) = self.reference.as_ref()?;
-        let rounds = self.ours.len().min(reference.len());
-        if rounds < parts {
-            return None;
-        }
-        let bounds = |part: usize| part * rounds / parts..(part + 1) * rounds / parts;
-        let ratios = (0..parts).filter_map(|part| ratio(&self.ours[bounds(part)], &reference[bounds(part)]));
-        if self.unit.is_rate() { ratios.reduce(f64::max) } else { ratios.reduce(f64::min) }
+        let (ours, reference) = (self.spread().middle, Spread::of(reference).middle);
+        (reference > 0.0).then(|| ours / reference)
     }
 
     /// What it is called among all figures.
@@ -122,9 +97,4 @@ impl Figure {
             "ratio": self.ratio(),
         })
     }
-}
-
-fn ratio(ours: &[f64], reference: &[f64]) -> Option<f64> {
-    let (ours, reference) = (Spread::of(ours).middle, Spread::of(reference).middle);
-    (reference > 0.0).then(|| ours / reference)
 }

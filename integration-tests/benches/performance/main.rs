@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     let has_packets = arguments.parts().contains(&Part::Packet);
     match (arguments.short && has_packets, arguments.record) {
         (true, true) => recorded::write(&machine, &figures),
-        (true, false) => recorded::compare(&figures),
+        (true, false) => recorded::compare(&figures, || packet::measure(&arguments)),
         (false, _) => ExitCode::SUCCESS,
     }
 }

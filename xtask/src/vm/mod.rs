@@ -219,6 +219,7 @@ fn run_suite(
     let (summaries, tally) = (counting.summaries(), counting.tally());
     println!("== {kernel} ({}): {tally} in {:.1} s", unpacked.release, started.elapsed().as_secs_f64());
     let result = result.and_then(|()| {
+        unwell.extend_from_slice(counting.failures());
         ensure!(unwell.is_empty(), "{}", unwell.join(", "));
         ensure!(summaries == suite.runs.len(), "{summaries} of {} test binaries said their result", suite.runs.len());
         Ok(())
