@@ -1,8 +1,9 @@
 //! Ratios that were measured before, in `recorded.json` beside this file: what is much worse has a reason.
 //!
-//! Compared are packets' costs as ratios to the reference of the same run, and only twice the recorded one is too much.
-//! What disturbs the machine may outlast a run, and what is cached with what depends on the tables' seed and pages: so a
-//! ratio that is too much is measured again, up to five times in all, by new agents with new tables, and the best counts.
+//! Compared are packets' costs as ratios to the reference of the same run, by the lower quartile of the rounds, and only
+//! twice the recorded one is too much. What disturbs the machine may outlast a run, and what is cached with what depends on
+//! the tables' seed and pages: so a ratio that is too much is measured again, up to five times in all, by new agents with
+//! new tables, and the best counts.
 //! The output is that of a test binary, which `cargo xtask test` counts.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::ExitCode};
@@ -19,15 +20,15 @@ fn path() -> PathBuf {
 }
 
 /// Of what is compared.
-fn ratios(figures: &[Figure]) -> BTreeMap<String, f64> {
+fn ratios(figures: &[Figure], ratio: impl Fn(&Figure) -> Option<f64>) -> BTreeMap<String, f64> {
     let packets = figures.iter().filter(|figure| figure.part == packet::PART);
-    packets.filter_map(|figure| Some((figure.key(), figure.ratio()?))).collect()
+    packets.filter_map(|figure| Some((figure.key(), ratio(figure)?))).collect()
 }
 
 /// Writes this run's ratios down, over those that were there.
 pub fn write(machine: &Machine, figures: &[Figure]) -> ExitCode {
     let rounded = |ratio: f64| (ratio * 100.0).round() / 100.0;
-    let ratios: BTreeMap<_, _> = ratios(figures).into_iter().map(|(key, ratio)| (key, rounded(ratio))).collect();
+    let ratios = ratios(figures, |figure| figure.ratio().map(rounded));
     let text = format!("{:#}\n", json!({ "measured_on": machine.kind(), "ratios": ratios }));
     fs::write(path(), text).expect("the recorded ratios can be written");
     ExitCode::SUCCESS
@@ -44,7 +45,7 @@ pub fn compare(figures: &[Figure], mut again: impl FnMut() -> Vec<Figure>) -> Ex
     // What is recorded and not measured is too much as well.
     let mut best: BTreeMap<_, _> = recorded.keys().map(|key| (key.clone(), f64::INFINITY)).collect();
     let mut take = |figures: &[Figure]| -> Vec<String> {
-        for (key, ratio) in ratios(figures) {
+        for (key, ratio) in ratios(figures, Figure::low_ratio) {
             best.entry(key).and_modify(|best| *best = best.min(ratio)).or_insert(ratio);
         }
         best.iter().filter(|(key, ratio)| is_too_much(key, **ratio)).map(|(key, _)| key.clone()).collect()
