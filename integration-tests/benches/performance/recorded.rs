@@ -62,13 +62,10 @@ pub fn compare(figures: &[Figure], mut again: impl FnMut() -> Vec<Figure>) -> Ex
     for (key, ratio) in &best {
         let before =
             recorded.get(key).map_or("never; run it with --record".to_owned(), |before| format!("{before:.2}"));
-        if recorded.contains_key(key) && !too_much.contains(key) {
-            passed += 1;
-            println!("test {key} ... ok: ratio {ratio:.2}, recorded {before}");
-        } else {
-            failed += 1;
-            println!("test {key} ... FAILED: ratio {ratio:.2}, recorded {before}");
-        }
+        let is_within = recorded.contains_key(key) && !too_much.contains(key);
+        let (verdict, count) = if is_within { ("ok", &mut passed) } else { ("FAILED", &mut failed) };
+        *count += 1;
+        println!("test {key} ... {verdict}: ratio {ratio:.2}, recorded {before}");
     }
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!("\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
